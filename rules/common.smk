@@ -1,0 +1,82 @@
+# Contract: every rule file starts from CONFIG (typed), PLAN (frozen for this run) and product();
+# the log and benchmark folders are the path variables <logs> and <benchmarks>.
+from dsaflow.config import load_config
+from dsaflow.names import WILDCARD_PATTERNS
+from dsaflow.names import product as product_path
+from dsaflow.planning import frozen_plan
+
+CONFIG = load_config(config)
+RESULTS = CONFIG.paths.results
+
+
+pathvars:
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/logs/benchmarks",
+
+
+# Remote jobs read the plan that the main process wrote, and never scan the incoming folder.
+PLAN = frozen_plan(CONFIG, remake=workflow.is_main_process)
+
+
+wildcard_constraints:
+    epoch=r"\d+",
+    **WILDCARD_PATTERNS,
+
+
+def product(key, **wildcards):
+    """Path of a product, with the wildcards that are not given left to Snakemake."""
+    return product_path(key, RESULTS, **wildcards)
+
+
+def options(*names):
+    """The configuration sections that a rule depends on: a change of one makes it run again."""
+    return {name: getattr(CONFIG, name).model_dump(mode="json") for name in names}
+
+
+def tile_files(wildcards):
+    """The tile's UVH5 files."""
+    return PLAN.tile(wildcards.tile).files
+
+
+def tile_catalog(wildcards):
+    """The catalogue of the tile's strip."""
+    return product("catalog", strip=PLAN.tile(wildcards.tile).strip)
+
+
+def bandpass_verdicts(wildcards):
+    """Verdicts of the bandpasses that the tile may use, nearest first, both directions."""
+    return [
+        product("bandpass_verdict", tile=tile)
+        for tile in PLAN.bandpass_tiles(wildcards.tile)
+    ]
+
+
+def gains_verdicts(wildcards):
+    """Verdicts of the gains that the tile may use: its own, then its neighbours' in time."""
+    return [product("gains_verdict", tile=t) for t in PLAN.gain_tiles(wildcards.tile)]
+
+
+def mosaic_tiles(key):
+    """Input function: one product of each tile of the mosaic."""
+    return lambda wildcards: [
+        product(key, tile=t) for t in PLAN.mosaic(wildcards.group_id).tiles
+    ]
+
+
+def mosaic_catalog(wildcards):
+    """The catalogue of the mosaic's strip."""
+    return product("catalog", strip=PLAN.mosaic(wildcards.group_id).strip)
+
+
+def mosaic_targets(key):
+    """One product of every planned mosaic."""
+    return [product(key, group_id=mosaic.group_id) for mosaic in PLAN.mosaics]
+
+
+def strip_photometry(wildcards):
+    """Photometry of all the strip's mosaics."""
+    return [
+        product("photometry", group_id=mosaic.group_id)
+        for mosaic in PLAN.mosaics
+        if mosaic.strip == wildcards.strip
+    ]

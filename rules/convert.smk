@@ -1,0 +1,20 @@
+rule convert:
+    """Turn the 16 UVH5 subbands of a tile into one Measurement Set on its meridian centre."""
+    input:
+        files=tile_files,
+        stations=CONFIG.paths.antennas,
+    output:
+        verdict=product("convert_verdict"),
+    log:
+        "<logs>/convert/{tile}.log",
+    benchmark:
+        "<benchmarks>/convert/{tile}.tsv"
+    conda:
+        "../envs/science.yaml"
+    group:
+        "tile"
+    params:
+        ms=product("measurement_set"),
+        options=options("convert"),
+    script:
+        "../scripts/convert.py"

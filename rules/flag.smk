@@ -1,0 +1,20 @@
+rule flag:
+    """Flag interference, dead antennas and outliers into a flag file beside the Measurement Set."""
+    input:
+        convert=rules.convert.output.verdict,
+    output:
+        flags=product("flags"),
+        verdict=product("flag_verdict"),
+    log:
+        "<logs>/flag/{tile}.log",
+    benchmark:
+        "<benchmarks>/flag/{tile}.tsv"
+    conda:
+        "../envs/science.yaml"
+    group:
+        "tile"
+    params:
+        ms=product("measurement_set"),
+        options=options("flag"),
+    script:
+        "../scripts/flag.py"

@@ -1,0 +1,256 @@
+"""One model for each section of the configuration; every field states its unit and its reason."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A section: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Paths(Section):
+    """Where things are; relative paths are relative to the working directory."""
+
+    incoming: str = Field(
+        "incoming", description="folder in which the correlator writes UVH5 files"
+    )
+    results: str = Field("results", description="folder of all products but the published ones")
+    published: str = Field("published", description="folder of published mosaics")
+    antennas: str = Field("config/antennas.csv", description="station table (WGS84)")
+    calibrators: str = Field("config/calibrators.csv", description="bandpass and flux calibrators")
+    reference_catalog: str = Field(
+        "",
+        description="Parquet catalogue to use instead of NVSS from VizieR; empty: fetch NVSS (needs network once a strip)",
+    )
+
+
+class Beam(Section):
+    """Primary beam: nobody has published a measured one, so it is configuration."""
+
+    effective_diameter_m: Positive = Field(
+        4.65,
+        description="m; the dish's own diameter, i.e. uniform illumination (FWHM 2.70 deg at 1.405 GHz)",
+    )
+    table_freq_hz: list[float] = Field(
+        default_factory=list,
+        description="Hz; frequencies of table_diameter_m, ascending; empty: no table",
+    )
+    table_diameter_m: list[float] = Field(
+        default_factory=list, description="m; effective diameter at each of table_freq_hz"
+    )
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Beam":
+        if len(self.table_freq_hz) != len(self.table_diameter_m):
+            raise ValueError(
+                "instrument.beam.table_freq_hz and table_diameter_m must have the same length"
+            )
+        return self
+
+
+class Instrument(Section):
+    """The array as the pipeline believes it to be."""
+
+    sefd_jy: Positive = Field(
+        6500.0, description="Jy per antenna; dsa110-antpos (5800 is also quoted)"
+    )
+    beam: Beam = Field(default_factory=Beam)
+
+
+class Plan(Section):
+    """Which files make a tile, which tiles make a mosaic."""
+
+    group_tolerance_s: Positive = Field(
+        60.0,
+        description="s; names within this propose one group (they jitter by 1-2 s); headers decide",
+    )
+    settle_s: float = Field(
+        600.0,
+        ge=0,
+        description="s; a group with fewer than 16 files is admitted when its newest file is older",
+    )
+    strip_tolerance_deg: Positive = Field(
+        0.1, description="deg; apparent declinations within this are one strip"
+    )
+    mosaic_tiles: int = Field(10, ge=1, description="tiles in a mosaic; 10 tiles last 51.5 min")
+    min_tiles: int = Field(3, ge=1, description="fewest usable tiles of a mosaic")
+    centred: bool = Field(
+        True, description="make a mosaic centred on each calibrator transit with data"
+    )
+    sliding: bool = Field(
+        False, description="make overlapping mosaics over the whole of each night"
+    )
+    calibrators: list[str] = Field(
+        default_factory=list,
+        description="names of calibrators to centre mosaics on; empty: the brightest of the strip in each night",
+    )
+
+    @model_validator(mode="after")
+    def _enough_tiles(self) -> "Plan":
+        if self.min_tiles > self.mosaic_tiles:
+            raise ValueError(
+                f"plan.min_tiles ({self.min_tiles}) exceeds plan.mosaic_tiles ({self.mosaic_tiles}): "
+                "lower the first or raise the second"
+            )
+        return self
+
+
+class Convert(Section):
+    """UVH5 to Measurement Set."""
+
+    min_subbands: int = Field(12, ge=1, le=16, description="of 16; fewer reject the group")
+    max_position_error_m: Positive = Field(
+        0.05,
+        description="m; antenna positions further than this from the station table reject the group",
+    )
+    max_nan_fraction: Fraction = Field(
+        0.5, description="of the visibilities; more NaN reject the group"
+    )
+
+
+class Flag(Section):
+    """RFI, dead antennas and outliers."""
+
+    max_flagged_fraction: Fraction = Field(
+        0.6, description="of the cross-correlations; more reject the tile"
+    )
+    dead_antenna_ratio: Positive = Field(
+        0.2,
+        description="of the median amplitude; antennas (per receptor) below this are flagged as dead",
+    )
+    clip_sigma: Positive = Field(
+        8.0, description="robust sigma; outliers beyond are clipped after AOFlagger"
+    )
+
+
+class Calibrate(Section):
+    """Bandpass, gains and the amplitude scale."""
+
+    min_calibrator_jy: Positive = Field(
+        1.0, description="Jy at 1.4 GHz, apparent; fainter sources anchor no bandpass"
+    )
+    model_min_jy: Positive = Field(
+        0.01, description="Jy, apparent; fainter catalogue sources are left out of the model"
+    )
+    uv_min_lambda: float = Field(
+        0.0, ge=0, description="wavelengths; shorter baselines are not used in solutions"
+    )
+    min_snr: Positive = Field(5.0, description="of an antenna's solution; below it is flagged")
+    phase_interval_s: Positive = Field(
+        60.0, description="s; phase solutions before the bandpass and per tile"
+    )
+    amplitude_gains: bool = Field(
+        False,
+        description="solve per-antenna amplitudes on each tile; off by default so that no source's own variability is calibrated away",
+    )
+    bandpass_validity_hours: Positive = Field(
+        24.0, description="h; a bandpass may be used this far from its tile, either way"
+    )
+    gain_validity_hours: Positive = Field(
+        1.0, description="h; gains may be used this far from their tile, either way"
+    )
+    reference_antennas: list[str] = Field(
+        default_factory=lambda: [
+            "103",
+            "104",
+            "105",
+            "106",
+            "107",
+            "108",
+            "109",
+            "110",
+            "111",
+            "112",
+            "113",
+            "114",
+            "115",
+            "116",
+        ],
+        description="reference antenna and its fall-backs, in order; then the antenna with the most data",
+    )
+    scale_min_sources: int = Field(
+        30, ge=3, description="catalogue sources needed for a tile's amplitude scale"
+    )
+    scale_max_weight: Fraction = Field(
+        0.1, description="largest weight of one source in a tile's amplitude scale"
+    )
+    default_spectral_index: float = Field(
+        -0.7, description="S ~ nu^alpha where the catalogue has none"
+    )
+
+
+class Image(Section):
+    """Gridding, deconvolution and restoring."""
+
+    engine: Literal["dsaflow", "wsclean"] = Field(
+        "dsaflow", description="imaging back-end; wsclean must be on PATH"
+    )
+    size: int = Field(2400, ge=256, description="pixels a side")
+    pixel_arcsec: Positive = Field(
+        8.0, description="arcsec; 4 pixels or more across the minor axis of the beam"
+    )
+    robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness")
+    time_chunks: int = Field(8, ge=1, description="beam positions in the major cycle")
+    channel_blocks: int = Field(
+        4, ge=1, description="frequency blocks of the beam in the major cycle; also the sub-bands"
+    )
+    model_spectral_index: float = Field(
+        -0.7, description="spectral index of the CLEAN model within the band"
+    )
+    clean_sigma: Positive = Field(5.0, description="sigma; first CLEAN, without mask")
+    mask_sigma: Positive = Field(
+        1.5, description="sigma; second CLEAN, within the mask of the first"
+    )
+    minor_iterations: int = Field(50000, ge=1, description="bound on minor iterations")
+    major_iterations: int = Field(8, ge=1, description="bound on major iterations of each CLEAN")
+
+
+class Mosaic(Section):
+    """Coaddition."""
+
+    beam_cut: Fraction = Field(
+        0.2, description="of the beam's peak; pixels below are left out of a tile"
+    )
+
+
+class Qa(Section):
+    """Limits of the gates; each gate is two-sided."""
+
+    noise_low: Positive = Field(
+        0.7,
+        description="noise over the radiometer value with confusion; below is as wrong as above",
+    )
+    noise_high: Positive = Field(3.0, description="noise over the radiometer value with confusion")
+
+
+class Photometry(Section):
+    """Forced photometry."""
+
+    min_flux_jy: float = Field(
+        0.0025, ge=0, description="Jy; fainter catalogue sources are not measured"
+    )
+
+
+class Variability(Section):
+    """Light curves and the search for extreme scattering events."""
+
+    min_epochs: int = Field(5, ge=3, description="epochs needed for metrics and search")
+
+
+class Catalog(Section):
+    """The reference catalogue."""
+
+    vizier_table: str = Field("VIII/65/nvss", description="VizieR table (NVSS; Condon et al. 1998)")
+
+
+class Publish(Section):
+    """Publishing."""
+
+    link: bool = Field(True, description="hard-link where the file system allows, else copy")
