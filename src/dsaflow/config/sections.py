@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Section(BaseModel):
     """A section: unknown keys are refused, values are checked on assignment too."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -90,6 +90,20 @@ class Plan(Section):
     calibrators: list[str] = Field(
         default_factory=list,
         description="names of calibrators to centre mosaics on; empty: the brightest of the strip in each night",
+    )
+    calibrator_min_response: Fraction = Field(
+        0.3,
+        description="of the beam's peak; a calibrator that transits further down its flank is out of reach, "
+        "since an error of the beam would become one of the bandpass",
+    )
+    bandpass_candidates: int = Field(
+        3,
+        ge=1,
+        description="transit tiles before and after a tile whose bandpass it may use (the nearest may turn out bad)",
+    )
+    bandpass_fallback_days: Positive = Field(
+        30.0,
+        description="d; reach where no transit is within calibrate.bandpass_validity_hours",
     )
 
     @model_validator(mode="after")
@@ -190,14 +204,25 @@ class Image(Section):
     """Gridding, deconvolution and restoring."""
 
     engine: Literal["dsaflow", "wsclean"] = Field(
-        "dsaflow", description="imaging back-end; wsclean must be on PATH"
+        "dsaflow",
+        description="imaging back-end; wsclean must be on PATH and knows only a static beam",
     )
-    size: int = Field(2400, ge=256, description="pixels a side")
+    size: int = Field(2400, ge=64, multiple_of=2, description="pixels a side; even, for the gridder")
     pixel_arcsec: Positive = Field(
         8.0, description="arcsec; 4 pixels or more across the minor axis of the beam"
     )
+    field_response: Fraction = Field(
+        0.2,
+        description="beam response that must lie inside the image at the lowest frequency; 0.2 is the mosaics' cut",
+    )
+    uv_fraction: Fraction = Field(
+        0.8,
+        description="of the pixel grid's Nyquist frequency; longer baselines are left out, CLEAN cannot hold them",
+    )
     robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness")
-    time_chunks: int = Field(8, ge=1, description="beam positions in the major cycle")
+    time_chunks: int = Field(
+        8, ge=1, description="beam positions in the major cycle; 8: 0.16 deg of drift each"
+    )
     channel_blocks: int = Field(
         4, ge=1, description="frequency blocks of the beam in the major cycle; also the sub-bands"
     )
@@ -208,8 +233,26 @@ class Image(Section):
     mask_sigma: Positive = Field(
         1.5, description="sigma; second CLEAN, within the mask of the first"
     )
-    minor_iterations: int = Field(50000, ge=1, description="bound on minor iterations")
+    minor_gain: Fraction = Field(0.1, description="of a peak, taken by one CLEAN component")
+    major_gain: Fraction = Field(
+        0.8, description="of the peak, cleaned before the residual is made anew"
+    )
+    minor_iterations: int = Field(50000, ge=1, description="bound on minor iterations of each CLEAN")
     major_iterations: int = Field(8, ge=1, description="bound on major iterations of each CLEAN")
+    gridding_accuracy: Positive = Field(
+        1e-4, description="of the visibilities' L2 norm; 1e-5 is the limit of single precision"
+    )
+    noise_box_beams: Positive = Field(
+        25.0, description="beams a side of the boxes of the noise map; some hundred values in each"
+    )
+    noise_low: float = Field(
+        0.6, ge=0, description="noise over the radiometer value; below, the tile is rejected"
+    )
+    noise_warn: Positive = Field(3.0, description="noise over the radiometer value; above, a warning")
+    noise_high: Positive = Field(
+        50.0,
+        description="noise over the radiometer value; above, the tile is rejected (images so far have 30 to 50)",
+    )
 
 
 class Mosaic(Section):
@@ -217,6 +260,10 @@ class Mosaic(Section):
 
     beam_cut: Fraction = Field(
         0.2, description="of the beam's peak; pixels below are left out of a tile"
+    )
+    max_beam_deviation: Positive = Field(
+        0.05,
+        description="of the mean restoring beam's axes; tiles that differ by more give a warning, since one beam stands in the mosaic's header",
     )
 
 
@@ -254,3 +301,11 @@ class Publish(Section):
     """Publishing."""
 
     link: bool = Field(True, description="hard-link where the file system allows, else copy")
+
+
+class Report(Section):
+    """The HTML report."""
+
+    mosaics: Literal["latest", "all"] = Field(
+        "latest", description="mosaics to draw figures of: the newest of each strip, or all"
+    )
