@@ -207,7 +207,9 @@ class Image(Section):
         "dsaflow",
         description="imaging back-end; wsclean must be on PATH and knows only a static beam",
     )
-    size: int = Field(2400, ge=64, multiple_of=2, description="pixels a side; even, for the gridder")
+    size: int = Field(
+        2400, ge=64, multiple_of=2, description="pixels a side; even, for the gridder"
+    )
     pixel_arcsec: Positive = Field(
         8.0, description="arcsec; 4 pixels or more across the minor axis of the beam"
     )
@@ -237,7 +239,9 @@ class Image(Section):
     major_gain: Fraction = Field(
         0.8, description="of the peak, cleaned before the residual is made anew"
     )
-    minor_iterations: int = Field(50000, ge=1, description="bound on minor iterations of each CLEAN")
+    minor_iterations: int = Field(
+        50000, ge=1, description="bound on minor iterations of each CLEAN"
+    )
     major_iterations: int = Field(8, ge=1, description="bound on major iterations of each CLEAN")
     gridding_accuracy: Positive = Field(
         1e-4, description="of the visibilities' L2 norm; 1e-5 is the limit of single precision"
@@ -248,7 +252,9 @@ class Image(Section):
     noise_low: float = Field(
         0.6, ge=0, description="noise over the radiometer value; below, the tile is rejected"
     )
-    noise_warn: Positive = Field(3.0, description="noise over the radiometer value; above, a warning")
+    noise_warn: Positive = Field(
+        3.0, description="noise over the radiometer value; above, a warning"
+    )
     noise_high: Positive = Field(
         50.0,
         description="noise over the radiometer value; above, the tile is rejected (images so far have 30 to 50)",
