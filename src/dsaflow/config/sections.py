@@ -269,7 +269,8 @@ class Mosaic(Section):
     )
     max_beam_deviation: Positive = Field(
         0.05,
-        description="of the mean restoring beam's axes; tiles that differ by more give a warning, since one beam stands in the mosaic's header",
+        description="of the mean restoring beam's axes; tiles that differ by more give a warning, "
+        "since one beam stands in the mosaic's header",
     )
 
 
@@ -288,6 +289,36 @@ class Photometry(Section):
 
     min_flux_jy: float = Field(
         0.0025, ge=0, description="Jy; fainter catalogue sources are not measured"
+    )
+    blend_beams: Positive = Field(
+        1.5,
+        description="beams (full width at half maximum in the neighbour's direction); "
+        "catalogue sources closer than this are fitted together",
+    )
+    fit_radius_beams: Positive = Field(
+        1.0,
+        description="beams; pixels within this of a source enter its fit "
+        "(a Gaussian beam has 6 % of its peak there)",
+    )
+    background_beams: tuple[float, float] = Field(
+        (1.5, 6.0),
+        description="beams; inner and outer edge of the ellipse in which the local background "
+        "is measured (about 140 beams: it adds 2 % to the error)",
+    )
+    limit_sigma: Positive = Field(
+        3.0,
+        description="sigma; below it a source is an upper limit, at max(flux, 0) + this many sigma",
+    )
+    fit_offset: bool = Field(
+        True,
+        description="measure one astrometric offset a mosaic from bright isolated sources, "
+        "and force the fits at the shifted positions",
+    )
+    offset_min_snr: Positive = Field(
+        20.0, description="S/N; sources below it do not enter the astrometric offset"
+    )
+    offset_min_sources: int = Field(
+        5, ge=3, description="sources; with fewer no astrometric offset is applied"
     )
 
 

@@ -1,0 +1,1 @@
+"""Common grid, resampling and coaddition of tiles."""

@@ -1,0 +1,1 @@
+"""Forced photometry at catalogue positions."""
