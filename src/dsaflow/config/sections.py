@@ -325,13 +325,69 @@ class Photometry(Section):
 class Variability(Section):
     """Light curves and the search for extreme scattering events."""
 
-    min_epochs: int = Field(5, ge=3, description="epochs needed for metrics and search")
+    min_epochs: int = Field(
+        8, ge=5, description="epochs; sources with fewer are not searched (an event needs a baseline)"
+    )
+    reference_min_snr: Positive = Field(
+        10.0, description="median S/N of a reference of the epoch's flux scale; logarithms need it"
+    )
+    min_references: int = Field(
+        10, ge=3, description="references; epochs with fewer keep scale 1 and are flagged"
+    )
+    reference_max_excess: Positive = Field(
+        0.1, description="fraction; sources that vary more than this beyond their errors are no references"
+    )
+    max_epoch_excess: Positive = Field(
+        0.1, description="fraction; epochs whose references scatter more beyond their errors are flagged"
+    )
+    search_min_snr: Positive = Field(
+        5.0, description="median S/N of an epoch; fainter sources are not searched"
+    )
+    min_event_epochs: int = Field(
+        3, ge=3, description="epochs that must each favour an event; also its least duration"
+    )
+    max_single_contribution: Fraction = Field(
+        0.6, description="of an event's significance; one epoch may not contribute more"
+    )
+    duration_ratio: float = Field(
+        1.25, gt=1, le=2, description="step of the templates' durations; 1.25 loses < 3 % of S/N"
+    )
+    lens_strengths: list[Positive] = Field(
+        default_factory=lambda: [1.0, 3.0, 10.0, 30.0],
+        description="alpha of the plasma lenses in the bank (Clegg et al. 1998); caustics above 2.24",
+    )
+    lens_source_size: Positive = Field(
+        0.2, description="lens radii; Gaussian sigma of the lensed source, rounds off the cusps"
+    )
+    false_alarms_per_survey: Positive = Field(
+        0.01, lt=1, description="candidates by chance in all of a strip's sources together"
+    )
+    permutations: int = Field(
+        20, ge=0, description="block permutations of the epochs (more where there are few sources)"
+    )
+    block_epochs: int = Field(
+        4, ge=1, description="epochs; length of a permuted block, longer than correlated noise"
+    )
+    seed: int = Field(110, ge=0, description="of the permutations: the same input, the same tables")
+    neighbour_radius_deg: Positive = Field(
+        1.0, description="deg; neighbours that dip with a candidate show a gain error"
+    )
+    neighbour_number: int = Field(12, ge=3, description="nearest neighbours compared")
+    neighbour_min: int = Field(
+        3, ge=1, description="neighbours needed for the veto; candidates with fewer are flagged"
+    )
+    max_plots: int = Field(50, ge=0, description="candidates that get a plot, by rank")
 
 
 class Catalog(Section):
     """The reference catalogue."""
 
     vizier_table: str = Field("VIII/65/nvss", description="VizieR table (NVSS; Condon et al. 1998)")
+    half_height_deg: Positive = Field(
+        4.0,
+        description="deg; sources this far from the strip's declination are kept: the beam's first null and precession",
+    )
+    timeout_s: Positive = Field(300.0, description="s; for one request to VizieR")
 
 
 class Publish(Section):
