@@ -1,16 +1,16 @@
 """What every test shares: one thread a process, no display, and the real data where they are."""
 
 import os
-
-# Before numpy is imported: two test processes on two cores, so one thread each.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
-os.environ["MPLBACKEND"] = "Agg"
-
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Read when numpy and numba are first imported, which happens after this file: two test processes
+# on two cores get one thread each.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["MPLBACKEND"] = "Agg"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -37,6 +37,9 @@ def _limits(schema: dict[str, Any]) -> str:
     """Say the range or the choices of one field, e.g. ``> 0`` or ``0 to 1``."""
     if "enum" in schema:
         return "one of " + ", ".join(str(v) for v in schema["enum"])
+    if "multipleOf" in schema:
+        rest = {key: item for key, item in schema.items() if key != "multipleOf"}
+        return ", ".join(filter(None, [_limits(rest), f"a multiple of {schema['multipleOf']:g}"]))
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{low:g} to {high:g}"
@@ -59,8 +62,9 @@ def _section_yaml(model: BaseModel, depth: int) -> str:
             continue
         limits = _limits(properties[name])
         about = (field.description or "") + (f" ({limits})" if limits else "")
+        style = None if isinstance(values[name], list | dict) else False
         entry = yaml.safe_dump(
-            {name: values[name]}, default_flow_style=None, width=WIDTH, sort_keys=False
+            {name: values[name]}, default_flow_style=style, width=WIDTH, sort_keys=False
         )
         parts.append(_comment(about, indent) + textwrap.indent(entry, indent))
     return "".join(parts)
@@ -109,7 +113,7 @@ def render(root: Path) -> dict[str, str]:
 
 def difference(root: Path) -> str:
     """Unified diff from the files below `root` to what the models say; empty where they agree."""
-    parts = []
+    parts: list[str] = []
     for name, text in render(root).items():
         path = root / name
         present = path.read_text() if path.exists() else ""

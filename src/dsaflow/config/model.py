@@ -3,12 +3,13 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from dsaflow.config import sections
+from dsaflow.config.consistency import inconsistencies
 from dsaflow.errors import ConfigError
 from dsaflow.fileio import digest
 from dsaflow.simulate.settings import SimulateSettings
@@ -30,6 +31,7 @@ class Config(sections.Section):
     photometry: sections.Photometry = Field(default_factory=sections.Photometry)
     variability: sections.Variability = Field(default_factory=sections.Variability)
     catalog: sections.Catalog = Field(default_factory=sections.Catalog)
+    report: sections.Report = Field(default_factory=sections.Report)
     simulate: SimulateSettings = Field(default_factory=SimulateSettings)
 
     def science_hash(self) -> str:
@@ -38,11 +40,26 @@ class Config(sections.Section):
         return digest({name: getattr(self, name).model_dump(mode="json") for name in kept})
 
 
-def _known_keys(location: tuple, model: type[sections.Section] = Config) -> list[str]:
-    fields = model.model_fields
+def _models_within(annotation: Any) -> list[type[BaseModel]]:
+    """Models in a type, through Optional, lists and other containers."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_within(part)]
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that are allowed where `location` (pydantic's path of a wrong key) stands."""
+    models: list[type[BaseModel]] = [Config]
     for part in location[:-1]:
-        fields = getattr(fields[part].annotation, "model_fields", {})
-    return list(fields)
+        # other parts are positions in a list, or pydantic's names of the branches of a union
+        inner = [
+            found
+            for model in models
+            if part in model.model_fields
+            for found in _models_within(model.model_fields[str(part)].annotation)
+        ]
+        models = inner or models
+    return [key for model in models for key in model.model_fields]
 
 
 def explain(error: ValidationError) -> str:
@@ -52,11 +69,12 @@ def explain(error: ValidationError) -> str:
         location = item["loc"]
         key = ".".join(str(p) for p in location) or "configuration"
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(
-                str(location[-1]), _known_keys(location), n=1, cutoff=0.4
-            )
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = _known_keys(location)
+            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
             lines.append(f"{key}: unknown key{hint}")
+        elif item["type"] == "value_error":
+            lines.append(str(item["ctx"]["error"]))
         else:
             lines.append(f"{key}: {item['msg']} (got {item['input']!r})")
     return "\n".join(lines)
@@ -68,7 +86,8 @@ def load_config(source: dict[str, Any] | str | os.PathLike | None = None) -> Con
     Raises
     ------
     ConfigError
-        Naming each wrong key, and the nearest known one.
+        Naming each wrong key and the nearest known one, or which options contradict one another
+        and what to change.
     """
     if source is None:
         content: Any = {}
@@ -76,7 +95,12 @@ def load_config(source: dict[str, Any] | str | os.PathLike | None = None) -> Con
         content = source
     else:
         content = yaml.safe_load(Path(source).read_text()) or {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected keys and values, got {type(content).__name__}")
     try:
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
+    if problems := inconsistencies(config):
+        raise ConfigError("\n".join(problems))
+    return config
