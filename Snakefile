@@ -25,7 +25,7 @@ include: "rules/variability.smk"
 include: "rules/report.smk"
 
 
-report: "report/workflow.rst"
+report: "docs/report/workflow.rst"
 
 
 localrules:

@@ -63,6 +63,8 @@ rule apply_calibration:
         "<benchmarks>/apply_calibration/{tile}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "image"
     params:
         ms=product("measurement_set"),
         calibrated=product("calibrated_ms"),

@@ -12,7 +12,7 @@ rule flag:
     conda:
         "../envs/science.yaml"
     group:
-        "tile"
+        "prepare"
     params:
         ms=product("measurement_set"),
         options=options("flag"),

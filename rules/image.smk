@@ -16,6 +16,8 @@ rule image_tile:
         "<benchmarks>/image_tile/{tile}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "image"
     params:
         ms=product("calibrated_ms"),
         options=options("image", "instrument"),

@@ -20,6 +20,8 @@ rule make_mosaic:
         "<benchmarks>/make_mosaic/{group_id}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "mosaic"
     params:
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),
         options=options("mosaic"),

@@ -19,6 +19,8 @@ rule measure_photometry:
         "<benchmarks>/measure_photometry/{group_id}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "mosaic"
     params:
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),
         options=options("photometry"),

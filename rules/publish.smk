@@ -15,6 +15,8 @@ rule publish_mosaic:
         "<benchmarks>/publish_mosaic/{group_id}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "mosaic"
     params:
         options=options("publish"),
     script:

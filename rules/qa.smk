@@ -20,6 +20,8 @@ rule qa_mosaic:
         "<benchmarks>/qa_mosaic/{group_id}.tsv"
     conda:
         "../envs/science.yaml"
+    group:
+        "mosaic"
     params:
         products=lambda wildcards: dict(rules.make_mosaic.output.items()),
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),

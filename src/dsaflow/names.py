@@ -44,6 +44,14 @@ PRODUCTS: dict[str, str] = {
     "publication": "mosaics/{group_id}/publication.json",
     "photometry": "photometry/{group_id}.parquet",
     "photometry_verdict": "photometry/{group_id}.json",
+    # figures of the report
+    "figure_flagging": "figures/{tile}/flagging.png",
+    "figure_bandpass": "figures/{tile}/bandpass.png",
+    "figure_tile": "figures/{tile}/image.png",
+    "figure_mosaic": "figures/{group_id}/mosaic.png",
+    "figure_fluxes": "figures/{group_id}/fluxes.png",
+    "figure_gates": "figures/{group_id}/gates.png",
+    "figure_noise": "figures/{group_id}/noise.png",
     # all epochs of a strip
     "light_curves": "variability/{strip}/light_curves.parquet",
     "epoch_scale": "variability/{strip}/epoch_scale.parquet",
