@@ -124,6 +124,14 @@ class Convert(Section):
         0.05,
         description="m; antenna positions further than this from the station table reject the group",
     )
+    max_uvw_error_m: Positive = Field(
+        0.5,
+        description="m; file uvw that disagree more with the antenna positions, in length or direction, reject the group",
+    )
+    max_declination_change_deg: Positive = Field(
+        0.01,
+        description="deg; pointing declinations that differ more within the group reject it (1/300 of the beam)",
+    )
     max_nan_fraction: Fraction = Field(
         0.5, description="of the visibilities; more NaN reject the group"
     )
@@ -222,11 +230,15 @@ class Image(Section):
         description="of the pixel grid's Nyquist frequency; longer baselines are left out, CLEAN cannot hold them",
     )
     robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness")
-    time_chunks: int = Field(
-        8, ge=1, description="beam positions in the major cycle; 8: 0.16 deg of drift each"
+    beam_terms: int = Field(
+        8,
+        ge=1,
+        le=20,
+        description="terms of the moving beam in the major cycle, one degridding each; "
+        "8 hold it to 0.1 % of its peak, 5 to 0.7 %, 1 is a static beam",
     )
     channel_blocks: int = Field(
-        4, ge=1, description="frequency blocks of the beam in the major cycle; also the sub-bands"
+        4, ge=1, le=16, description="sub-bands, equal parts of the instrument's band"
     )
     model_spectral_index: float = Field(
         -0.7, description="spectral index of the CLEAN model within the band"
@@ -326,7 +338,9 @@ class Variability(Section):
     """Light curves and the search for extreme scattering events."""
 
     min_epochs: int = Field(
-        8, ge=5, description="epochs; sources with fewer are not searched (an event needs a baseline)"
+        8,
+        ge=5,
+        description="epochs; sources with fewer are not searched (an event needs a baseline)",
     )
     reference_min_snr: Positive = Field(
         10.0, description="median S/N of a reference of the epoch's flux scale; logarithms need it"
@@ -335,10 +349,12 @@ class Variability(Section):
         10, ge=3, description="references; epochs with fewer keep scale 1 and are flagged"
     )
     reference_max_excess: Positive = Field(
-        0.1, description="fraction; sources that vary more than this beyond their errors are no references"
+        0.1,
+        description="fraction; sources that vary more than this beyond their errors are no references",
     )
     max_epoch_excess: Positive = Field(
-        0.1, description="fraction; epochs whose references scatter more beyond their errors are flagged"
+        0.1,
+        description="fraction; epochs whose references scatter more beyond their errors are flagged",
     )
     search_min_snr: Positive = Field(
         5.0, description="median S/N of an epoch; fainter sources are not searched"
