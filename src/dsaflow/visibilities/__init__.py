@@ -1,0 +1,1 @@
+"""UVH5 in, Measurement Set out, flagging."""

@@ -1,5 +1,6 @@
-"""Checks on the files of one tile: what belongs together, what is missing, what rejects the group."""
+"""Checks on the files of one tile: what belongs together, what is missing, what rejects it."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def _check_same_centre(first: Header, other: Header, options: Convert, reject) -
 
 
 def _subband_grid(headers: list[Header]) -> tuple[NDArray, list[NDArray]]:
-    """Channels of all 16 subbands, those of missing files included, and each file's place in them."""
+    """Channels of all 16 subbands, of missing files too, and each file's place in them."""
     width_hz, low_hz = instrument.SUBBAND_WIDTH_HZ, instrument.BAND_LOW_HZ
     offsets_hz: NDArray | None = None
     taken: dict[int, Header] = {}
@@ -171,8 +172,8 @@ def _subband_grid(headers: list[Header]) -> tuple[NDArray, list[NDArray]]:
         raise ValueError("no headers")
     edges_hz = low_hz + width_hz * np.arange(instrument.SUBBANDS)
     freq_hz = (edges_hz[:, None] + offsets_hz).ravel()
-    for header, place in zip(headers, channels, strict=True):
-        freq_hz[place] = header.freq_hz
+    for header, where in zip(headers, channels, strict=True):
+        freq_hz[where] = header.freq_hz
     return freq_hz, channels
 
 
@@ -188,7 +189,7 @@ def _plain_grid(headers: list[Header]) -> tuple[NDArray, list[NDArray]]:
 
 
 def position_errors_m(header: Header, stations: instrument.Stations) -> tuple[float, float]:
-    """Largest error of the antennas' positions relative to one another, and their common offset [m].
+    """Largest error of the antennas' relative positions, and their common offset [m].
 
     Raises
     ------
@@ -207,12 +208,12 @@ def position_errors_m(header: Header, stations: instrument.Stations) -> tuple[fl
 
 def station_number(name: str) -> str:
     """Station number from an antenna's name: ``DSA-007``, ``pad7``, ``007`` and ``7`` are 7."""
-    digits = name.rsplit("-", 1)[-1].lstrip("padPADsaDSA")
-    return str(int(digits)) if digits.isdigit() else name
+    match = re.fullmatch(r"(?:DSA-?|pad)?(\d+)", name, re.IGNORECASE)
+    return str(int(match[1])) if match else name
 
 
 def header_uvw_error_m(header: Header) -> float:
-    """Disagreement of the file's uvw with its antenna positions that no choice of phase centre explains.
+    """Disagreement of the file's uvw with its antenna positions that no phase centre explains.
 
     The length of a baseline is the same in every frame, and toward any place on the meridian u is
     the baseline's eastward part: a baseline written the other way round shows in its sign.

@@ -1,4 +1,4 @@
-"""What the data of a UVH5 file are phased to: nothing, a fixed hour angle, or a place on the sky."""
+"""What a UVH5 file's data are phased to: nothing, a fixed hour angle, or a place on the sky."""
 
 import json
 from collections.abc import Callable

@@ -159,7 +159,7 @@ def _header(path: Path, group: h5py.Group) -> Header:
 
 
 def _time_major(time_jd: NDArray, ant1: NDArray, ant2: NDArray, mismatch) -> NDArray:
-    """Rows of the cross-correlations, shape (n_time, n_baseline), in the file's order where it has one."""
+    """Rows of the cross-correlations by time and baseline, in the file's order where it has one."""
     # times of one integration agree but for rounding in files written by others
     step = np.diff(np.sort(time_jd)) * 86400.0 > _SAME_TIME_S
     edges = np.sort(time_jd)[np.concatenate([[True], step])]
