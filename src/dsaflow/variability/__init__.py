@@ -1,0 +1,1 @@
+"""Light curves, variability metrics, and the search for extreme scattering events."""

@@ -1,0 +1,195 @@
+"""The output tables; every column has its unit and meaning in the schema."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from dsaflow import __version__
+from dsaflow.config.sections import Variability
+from dsaflow.fileio import atomic_file
+from dsaflow.variability import metrics
+from dsaflow.variability.candidates import SearchResult
+from dsaflow.variability.curves import LightCurves, nan_median
+from dsaflow.variability.normalise import Normalised
+
+# name -> (values, unit, meaning)
+Columns = dict[str, tuple[Any, str, str]]
+
+
+def write_table(path: str | os.PathLike, columns: Columns, **metadata: Any) -> None:
+    """Write a Parquet table atomically, units and meanings in the column metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays, fields = [], []
+    for name, (values, unit, meaning) in columns.items():
+        values = np.asarray(values)
+        kind = pa.string() if values.dtype.kind in "UO" else pa.from_numpy_dtype(values.dtype)
+        arrays.append(pa.array(values.tolist() if kind == pa.string() else values, type=kind))
+        fields.append(pa.field(name, kind, metadata={"unit": unit, "description": meaning}))
+    content = {"version": __version__} | {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in metadata.items()
+    }
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=content))
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def light_curve_columns(
+    curves: LightCurves, normal: Normalised, bands: list[Normalised]
+) -> Columns:
+    """One row a source an epoch, rejected measurements too (``used`` false, normalised NaN)."""
+    source, epoch = np.nonzero(curves.row >= 0)
+    rows = curves.row[source, epoch]
+    raw = curves.rows
+
+    def at(grid: np.ndarray) -> np.ndarray:
+        return np.asarray(grid, float)[source, epoch]
+
+    scale = normal.scale
+    columns: Columns = {
+        "source_id": (curves.source_id[source], "", "catalogue name"),
+        "ra_deg": (curves.ra_deg[source], "deg", "ICRS"),
+        "dec_deg": (curves.dec_deg[source], "deg", "ICRS"),
+        "strip": (raw["strip"][rows], "", "declination strip"),
+        "epoch": (curves.epoch[epoch], "d", "sidereal-day number"),
+        "mjd": (raw["mjd"][rows].astype(float), "d", "UTC, middle of the mosaic"),
+        "group_id": (raw["group_id"][rows], "", "mosaic of highest weight"),
+        "qa": (raw["qa"][rows], "", "verdict on the mosaic"),
+        "used": (curves.used[source, epoch], "", "measured, and not rejected"),
+        "is_limit": (raw["is_limit"][rows].astype(bool), "", "below the detection limit"),
+        "upper_limit_jy": (raw["upper_limit_jy"][rows].astype(float), "Jy", "where is_limit"),
+        "flux_jy": (raw["flux_jy"][rows].astype(float), "Jy", "as measured, no epoch scale"),
+        "flux_err_jy": (raw["flux_err_jy"][rows].astype(float), "Jy", "1 sigma, no scale term"),
+        "scale": (at(scale.source_scale), "", "epoch's flux scale without this source"),
+        "scale_err": (at(scale.source_scale_err), "", "1 sigma, relative"),
+        "epoch_excess": (scale.excess[epoch], "", "scatter of references beyond their errors"),
+        "norm_flux": (at(normal.flux), "", "flux / scale / median over the epochs"),
+        "norm_err": (np.sqrt(at(normal.variance)), "", "1 sigma, all relative terms"),
+    }
+    for k, band in enumerate(bands):
+        meaning = f"sub-band at {curves.band_freq_hz[k] / 1e6:.1f} MHz"
+        columns[f"flux_b{k}_jy"] = (at(curves.band_flux_jy[k]), "Jy", meaning)
+        columns[f"flux_err_b{k}_jy"] = (at(curves.band_flux_err_jy[k]), "Jy", meaning)
+        columns[f"norm_flux_b{k}"] = (at(band.flux), "", meaning)
+        columns[f"norm_err_b{k}"] = (np.sqrt(at(band.variance)), "", meaning)
+    return columns
+
+
+def epoch_scale_columns(curves: LightCurves, normal: Normalised, options: Variability) -> Columns:
+    """One row an epoch."""
+    scale = normal.scale
+    flag = np.full(len(curves.epoch), "", dtype="U20")
+    flag[scale.excess > options.max_epoch_excess] = "bad_fit"
+    flag[~scale.measured] = "few_references"
+    return {
+        "epoch": (curves.epoch, "d", "sidereal-day number"),
+        "mjd": (curves.mjd, "d", "UTC, median over the sources"),
+        "scale": (scale.scale, "", "measured over true relative flux"),
+        "scale_err": (scale.scale_err, "", "1 sigma, relative"),
+        "excess": (scale.excess, "", "scatter of references beyond their errors"),
+        "reduced_chi2": (scale.reduced_chi2, "", "of the references"),
+        "n_references": (scale.n_references, "", "with positive weight"),
+        "n_sources": (curves.used.sum(axis=0), "", "used measurements"),
+        "calibration_err": (nan_median(curves.scale_err.T), "", "relative, from calibration"),
+        "flag": (flag, "", "few_references, bad_fit, or empty"),
+    }
+
+
+def metrics_columns(curves: LightCurves, normal: Normalised, search: SearchResult) -> Columns:
+    """One row a source; metrics are of the scaled fluxes with the epoch's scale error included."""
+    flux = normal.flux * normal.level_jy[:, None]
+    error = np.sqrt(normal.variance) * normal.level_jy[:, None]
+    pairs = metrics.pair_metrics(flux, error)
+    n_epochs = np.isfinite(flux).sum(axis=1)
+    limit = np.zeros(curves.row.shape, bool)
+    if len(curves.rows["is_limit"]):
+        limit = curves.used & curves.rows["is_limit"].astype(bool)[curves.row]
+    label = np.append(curves.epoch, -1)
+    events = search.events
+    return {
+        "source_id": (curves.source_id, "", "catalogue name"),
+        "ra_deg": (curves.ra_deg, "deg", "ICRS"),
+        "dec_deg": (curves.dec_deg, "deg", "ICRS"),
+        "n_epochs": (n_epochs, "", "used"),
+        "n_limits": (limit.sum(axis=1), "", "of them below the detection limit"),
+        "median_flux_jy": (normal.level_jy, "Jy", "of the scaled fluxes"),
+        "mean_flux_jy": (metrics.weighted_mean(flux, error), "Jy", "weighted"),
+        "median_snr": (curves.median_snr, "", "of an epoch"),
+        "eta": (metrics.weighted_eta(flux, error), "", "Swinbank et al. 2015"),
+        "v": (metrics.modulation(flux), "", "std / mean, Swinbank et al. 2015"),
+        "vs": (pairs["vs"], "", "most significant pair, Mooley et al. 2016"),
+        "m": (pairs["m"], "", "of that pair, Mooley et al. 2016"),
+        "vs_epoch_1": (label[pairs["first"]], "d", "earlier epoch of the pair; -1: none"),
+        "vs_epoch_2": (label[pairs["second"]], "d", "later epoch of the pair; -1: none"),
+        "chi2": (metrics.chi2(flux, error), "", "about the weighted mean"),
+        "chi2_dof": (np.maximum(n_epochs - 1, 0), "", "degrees of freedom"),
+        "sigma_dev": (metrics.sigma_dev(flux), "", "max|f - mean| / std; for comparison only"),
+        "is_reference": (normal.scale.is_reference, "", "serves the epoch's flux scale"),
+        "reference_excess": (normal.scale.source_excess, "", "its variability beyond the errors"),
+        "compact": (curves.compact, "", "in the catalogue"),
+        "isolated": (curves.isolated, "", "no neighbour fitted with it at most epochs"),
+        "ese_searched": (search.searched, "", "bright and often enough measured"),
+        "ese_log_likelihood_ratio": (events.log_likelihood_ratio, "", "best dip; 0: none"),
+        "ese_depth": (events.depth, "", "relative, of the best dip"),
+        "ese_veto": (search.veto, "", "why a dip above the threshold is no candidate"),
+    }
+
+
+_CANDIDATE_COLUMNS: dict[str, tuple[type, str, str]] = {
+    "rank": (int, "", "by log likelihood ratio"),
+    "source_id": (str, "", "catalogue name"),
+    "ra_deg": (float, "deg", "ICRS"),
+    "dec_deg": (float, "deg", "ICRS"),
+    "significance": (float, "", "sqrt(2 ln LR): sigma of a single trial"),
+    "log_likelihood_ratio": (float, "", "event against constant baseline"),
+    "false_alarms_per_survey": (float, "", "expected above this ln LR, all sources"),
+    "start_mjd": (float, "d", "UTC, half of the depth reached"),
+    "start_epoch": (int, "d", "first sidereal day in the event"),
+    "mid_mjd": (float, "d", "UTC"),
+    "duration_days": (float, "d", "full width at half depth"),
+    "depth": (float, "", "relative to the baseline"),
+    "depth_err": (float, "", "1 sigma"),
+    "template": (str, "", "shape; lens_<alpha> after Clegg et al. 1998"),
+    "baseline_flux_jy": (float, "Jy", "outside the event"),
+    "excess": (float, "", "scatter outside the event beyond the errors"),
+    "n_epochs": (int, "", "in the dip and favouring it"),
+    "largest_contribution": (float, "", "of one epoch to the improvement"),
+    "chromatic_ratio": (float, "", "depth in the lowest sub-band over the highest"),
+    "chromatic_ratio_err": (float, "", "1 sigma"),
+    "chromatic_log_ratio": (float, "", "ln LR of a plasma lens against an achromatic event"),
+    "chromatic_label": (str, "", "chromatic, achromatic, undecided"),
+    "neighbour_depth": (float, "", "mean depth of the same event in neighbours"),
+    "neighbour_depth_err": (float, "", "1 sigma"),
+    "n_neighbours": (int, "", "that could show it"),
+    "flags": (str, "", "separated by semicolons"),
+}
+
+
+def candidate_columns(candidates: list[dict[str, Any]], band_freq_hz: np.ndarray) -> Columns:
+    """One row a candidate."""
+    columns: Columns = {}
+    for name, (kind, unit, meaning) in _CANDIDATE_COLUMNS.items():
+        columns[name] = (np.array([c[name] for c in candidates], dtype=kind), unit, meaning)
+    for k, frequency in enumerate(band_freq_hz):
+        for name in ("depth", "depth_err"):
+            values = np.array([c[f"band_{name}"][k] for c in candidates], float)
+            columns[f"{name}_b{k}"] = (values, "", f"sub-band at {frequency / 1e6:.1f} MHz")
+    return columns
+
+
+def write_ecsv(path: str | os.PathLike, columns: Columns, **metadata: Any) -> None:
+    """Write the same table as ECSV, for people and for astropy."""
+    from astropy.table import Column, Table
+
+    table = Table(meta=metadata)
+    for name, (values, unit, meaning) in columns.items():
+        values = np.asarray(values)
+        if values.dtype.kind == "U" and len(values) == 0:
+            values = values.astype("U1")
+        table[name] = Column(values, unit=unit or None, description=meaning)
+    with atomic_file(path) as temporary:
+        table.write(temporary, format="ascii.ecsv", overwrite=True)

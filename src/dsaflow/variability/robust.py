@@ -1,0 +1,62 @@
+"""Robust statistics shared by the flux scale and the event search."""
+
+import numpy as np
+
+# Tukey's biweight at 95 % efficiency, and what a standard normal gives with it: the mean weight
+# E[h], and the asymptotic variance E[psi^2] / E[psi']^2 of the location (Maronna et al. 2006).
+BIWEIGHT_TUNING = 4.685
+BIWEIGHT_MEAN_WEIGHT = 0.91511
+BIWEIGHT_VARIANCE = 1.0526
+
+_WINSOR = 3.0
+_WINSOR_MEAN = 0.99501  # E[min(z^2, 9)] of a standard normal
+
+
+def biweight(z: np.ndarray) -> np.ndarray:
+    """Tukey's biweight: weight of a residual of `z` standard deviations (0 beyond 4.685)."""
+    return np.where(np.abs(z) < BIWEIGHT_TUNING, np.square(1 - np.square(z / BIWEIGHT_TUNING)), 0.0)
+
+
+def excess_variance(
+    residual: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    dead_zone_sigma: float = 0.0,
+    n_fitted: int = 1,
+    iterations: int = 8,
+) -> np.ndarray:
+    """Variance to add to `variance` so that the winsorised reduced chi-squared is 1.
+
+    Parameters
+    ----------
+    residual, variance : ndarray, shape (..., n)
+        Residuals about the fit and their expected variances (> 0 where `mask`).
+    mask : ndarray of bool, shape (..., n)
+        Which residuals count.
+    dead_zone_sigma : float
+        An excess of chi-squared below this many of its standard errors gives 0: without it half
+        of all quiet curves would get a positive excess by chance.
+    n_fitted : int
+        Parameters fitted to the residuals.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        >= 0; 0 where fewer than two degrees of freedom are left.
+    """
+    freedom = mask.sum(axis=-1) - n_fitted
+    known = freedom >= 2
+    freedom = np.maximum(freedom, 1)
+    square = np.where(mask, np.square(residual), 0.0)
+    variance = np.where(mask, variance, 1.0)
+    excess = np.zeros(residual.shape[:-1])
+    for step in range(iterations):
+        total = variance + excess[..., None]
+        inverse = np.where(mask, 1 / total, 0.0)
+        z2 = np.minimum(square * inverse, _WINSOR**2)
+        ratio = z2.sum(axis=-1) / (_WINSOR_MEAN * freedom)
+        if step == 0:
+            known = known & (ratio > 1 + dead_zone_sigma * np.sqrt(2 / freedom))
+        typical = mask.sum(axis=-1) / np.maximum(inverse.sum(axis=-1), 1e-300)
+        excess = np.where(known, np.maximum(excess + (ratio - 1) * typical, 0.0), 0.0)
+    return excess

@@ -1,0 +1,296 @@
+"""Matched search for dips: likelihood ratio of an event against a constant baseline."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dsaflow.variability.robust import biweight, excess_variance
+from dsaflow.variability.templates import INSIDE_LEVEL, OUTSIDE_LEVEL, TemplateBank, outside_sides
+
+VETOES = ("", "few_epochs", "single_epoch", "not_a_dip", "no_recovery")
+
+# Templates refined for each source: the best of the best (shape, duration) groups.
+_REFINED = 10
+# Below this chi-squared improvement nothing can become a candidate: not refined.
+_FLOOR_DELTA_CHI2 = 8.0
+
+
+@dataclass(frozen=True)
+class SearchRules:
+    """What an event must rest on.
+
+    Attributes
+    ----------
+    min_epochs : int
+        Epochs in the dip that each favour the event.
+    max_single : float
+        Largest fraction of the improvement that one epoch may contribute.
+    margin_epochs : int
+        Measured epochs outside the event on either side.
+    min_side : float
+        The depth against the baseline of either side alone, over the fitted depth, must exceed
+        this: a step or a decline into a gap has no second side.
+    """
+
+    min_epochs: int = 3
+    max_single: float = 0.6
+    margin_epochs: int = 2
+    min_side: float = 0.5
+
+
+@dataclass
+class Events:
+    """Best event of each source; arrays of shape (n_source,).
+
+    `template` is -1 where no template fits the source's epochs or none is worth refining; then
+    `log_likelihood_ratio` is 0. `veto` indexes `VETOES`. `depth` is relative to `baseline`;
+    `excess` is the variance added to every epoch's, from outside the event.
+    """
+
+    template: np.ndarray
+    log_likelihood_ratio: np.ndarray
+    depth: np.ndarray
+    depth_err: np.ndarray
+    baseline: np.ndarray
+    excess: np.ndarray
+    n_epochs: np.ndarray
+    largest_single: np.ndarray
+    veto: np.ndarray
+    worst_epoch: np.ndarray
+
+    @classmethod
+    def none(cls, n_source: int) -> "Events":
+        """No event for any source."""
+        zero = np.zeros(n_source)
+        whole = np.zeros(n_source, int)
+        return cls(
+            whole - 1,
+            zero,
+            zero + np.nan,
+            zero + np.nan,
+            zero + np.nan,
+            zero.copy(),
+            whole.copy(),
+            zero.copy(),
+            whole.copy(),
+            whole - 1,
+        )
+
+    def put(self, index: np.ndarray, other: "Events", which: Any) -> None:
+        """Set the sources `index` to entries `which` of `other`."""
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[index] = getattr(other, name)[which]
+
+
+def search(
+    curve: np.ndarray, variance: np.ndarray, bank: TemplateBank, rules: SearchRules
+) -> Events:
+    """Best dip of every source.
+
+    Parameters
+    ----------
+    curve : ndarray, shape (n_source, n_epoch)
+        Normalised flux (about 1), NaN where not measured.
+    variance : ndarray, shape (n_source, n_epoch)
+        Of `curve`: measurement and epoch scale.
+    bank : TemplateBank
+
+    Notes
+    -----
+    All templates are screened with the nominal errors (a bound on what refining can give), the
+    best of the best groups are refined. Where the best is vetoed because it rests on one epoch,
+    that epoch is left out and the source is searched again, so that a bad night cannot hide an
+    event; at most twice.
+    """
+    mask = np.isfinite(curve) & np.isfinite(variance) & (variance > 0)
+    events = _search_once(curve, variance, mask, bank, rules)
+    for _ in range(2):
+        lone = (events.veto == VETOES.index("single_epoch")) & (events.worst_epoch >= 0)
+        index = np.flatnonzero(lone)
+        if len(index) == 0:
+            break
+        mask[index, events.worst_epoch[index]] = False
+        again = _search_once(curve[index], variance[index], mask[index], bank, rules)
+        events.put(index, again, np.arange(len(index)))
+    return events
+
+
+def _search_once(
+    curve: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    bank: TemplateBank,
+    rules: SearchRules,
+) -> Events:
+    n_source = len(curve)
+    events = Events.none(n_source)
+    if len(bank) == 0 or n_source == 0:
+        return events
+    chunk = max(1, int(2e7 // len(bank)))
+    for start in range(0, n_source, chunk):
+        part = slice(start, start + chunk)
+        y = np.where(mask[part], curve[part], 0.0)
+        v = np.where(mask[part], variance[part], 1.0)
+        gain = screen(y, v, mask[part], bank, rules)
+        best = np.maximum.reduceat(gain, bank.group_start, axis=1)
+        rows = np.flatnonzero(best.max(axis=1) > _FLOOR_DELTA_CHI2)
+        if len(rows) == 0:
+            continue
+        templates = _best_of_groups(gain[rows], best[rows], bank)
+        refined = refine(y[rows], v[rows], mask[part][rows], bank, templates, rules)
+        choice = _choose(refined)
+        events.put(start + rows, refined, (np.arange(len(rows)), choice))
+    return events
+
+
+def screen(
+    y: np.ndarray, variance: np.ndarray, mask: np.ndarray, bank: TemplateBank, rules: SearchRules
+) -> np.ndarray:
+    """Improvement in chi-squared of each template over a constant, shape (n_source, n_template).
+
+    0 where the amplitude is not a dip or the source's own epochs do not show the event.
+    """
+    weight = mask / variance
+    dip = bank.dip
+    total = weight.sum(axis=1)[:, None]
+    total = np.where(total > 0, total, 1.0)
+    mean = (weight * y).sum(axis=1)[:, None] / total
+    first = weight @ dip.T
+    information = weight @ np.square(dip).T - np.square(first) / total
+    # The mean is taken off first: the difference of two large sums would lose digits.
+    projection = -((weight * (y - mean)) @ dip.T)
+    valid = (projection > 0) & (information > 1e-9 * total)
+    before, after = outside_sides(dip)
+    seen = mask.astype(np.float32)
+    for region, fewest in (
+        (dip > INSIDE_LEVEL, rules.min_epochs),
+        (before, rules.margin_epochs),
+        (after, rules.margin_epochs),
+    ):
+        if not mask.all():
+            valid &= seen @ region.T.astype(np.float32) > fewest - 0.5
+    return np.where(valid, np.square(projection) / np.where(valid, information, 1.0), 0.0)
+
+
+def _best_of_groups(gain: np.ndarray, best: np.ndarray, bank: TemplateBank) -> np.ndarray:
+    """Indices of the best template in each of the best groups, shape (n_source, <= _REFINED)."""
+    number = min(_REFINED, best.shape[1])
+    groups = np.argsort(-best, axis=1, kind="stable")[:, :number]
+    ends = np.r_[bank.group_start[1:], len(bank)]
+    result = np.empty(groups.shape, int)
+    for group in np.unique(groups):
+        rows, columns = np.nonzero(groups == group)
+        inside = slice(bank.group_start[group], ends[group])
+        result[rows, columns] = bank.group_start[group] + gain[rows, inside].argmax(axis=1)
+    return result
+
+
+def refine(
+    y: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    bank: TemplateBank,
+    templates: np.ndarray,
+    rules: SearchRules,
+) -> Events:
+    """Fit baseline and depth with the excess noise seen outside the event, and apply the rules.
+
+    Parameters
+    ----------
+    y, variance, mask : ndarray, shape (n_source, n_epoch)
+    templates : ndarray of int, shape (n_source, n_choice)
+
+    Returns
+    -------
+    Events
+        Arrays of shape (n_source, n_choice).
+
+    Notes
+    -----
+    Where excess noise dominates, its estimate from few epochs has a t distribution's tail; the
+    likelihood ratio is Student's with Satterthwaite's effective degrees of freedom, and Gaussian
+    where the errors explain the scatter.
+    """
+    dip = bank.dip[templates]
+    y, variance, mask = y[:, None, :], variance[:, None, :], mask[:, None, :]
+    before, after = outside_sides(dip)
+    outside = mask & (np.abs(dip) <= OUTSIDE_LEVEL)
+    excess = _outside_excess(y, variance, outside)
+    total = variance + excess[..., None]
+    weight = mask / total
+    norm = weight.sum(axis=-1)
+    level = (weight * y).sum(axis=-1) / norm
+    centre = (weight * dip).sum(axis=-1) / norm
+    shifted = dip - centre[..., None]
+    information = (weight * np.square(shifted)).sum(axis=-1)
+    information = np.where(information > 0, information, np.inf)
+    amplitude = -(weight * (y - level[..., None]) * shifted).sum(axis=-1) / information
+    baseline = level + amplitude * centre
+    model = baseline[..., None] - amplitude[..., None] * dip
+    contribution = weight * (np.square(y - level[..., None]) - np.square(y - model))
+    gain = np.maximum(contribution.sum(axis=-1), 0.0)
+
+    in_dip = mask & (dip > INSIDE_LEVEL)
+    favouring = in_dip & (contribution > 0)
+    largest = contribution.max(axis=-1) / np.where(gain > 0, gain, 1.0)
+    from_dip = np.where(in_dip, contribution, 0.0).sum(axis=-1)
+    low = _mean(y, weight * in_dip)
+    sides = [
+        _mean(y, weight * side) - low >= rules.min_side * amplitude for side in (before, after)
+    ]
+    veto = np.zeros(gain.shape, int)
+    for name, broken in (
+        ("no_recovery", ~(sides[0] & sides[1])),
+        ("not_a_dip", (amplitude <= 0) | (baseline <= 0) | (from_dip < 0.3 * gain)),
+        ("few_epochs", favouring.sum(axis=-1) < rules.min_epochs),
+        ("single_epoch", largest > rules.max_single),
+    ):
+        veto[broken] = VETOES.index(name)
+    n_outside = outside.sum(axis=-1)
+    fraction = excess / np.maximum(_mean(total, outside.astype(float)), 1e-300)
+    freedom = np.maximum(n_outside - 1, 1) / np.maximum(np.square(fraction), 1e-6)
+    safe = np.where(baseline > 0, baseline, np.nan)
+    return Events(
+        template=templates,
+        log_likelihood_ratio=0.5 * (freedom + 1) * np.log1p(gain / freedom),
+        depth=amplitude / safe,
+        depth_err=np.sqrt(1 / information) / safe,
+        baseline=baseline,
+        excess=excess,
+        n_epochs=favouring.sum(axis=-1),
+        largest_single=largest,
+        veto=veto,
+        worst_epoch=contribution.argmax(axis=-1),
+    )
+
+
+def _mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    total = weight.sum(axis=-1)
+    return (weight * values).sum(axis=-1) / np.where(total > 0, total, np.inf)
+
+
+def _outside_excess(y: np.ndarray, variance: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Excess variance about the robust baseline outside the event."""
+    shape = outside.shape
+    y, variance = np.broadcast_to(y, shape), np.broadcast_to(variance, shape)
+    excess = np.zeros(shape[:-1])
+    base = _mean(y, outside / variance)
+    for _ in range(4):
+        total = variance + excess[..., None]
+        z = (y - base[..., None]) / np.sqrt(total)
+        base = _mean(y, outside * np.maximum(biweight(z), 0.05) / total)
+        excess = excess_variance(y - base[..., None], variance, outside, iterations=5)
+    return excess
+
+
+def _choose(refined: Events) -> np.ndarray:
+    """Column of the best template that no rule vetoes, unless a vetoed one is twice as likely.
+
+    A curve that a forbidden shape explains far better (one bad epoch, a step) shows that shape,
+    and the rules must see it.
+    """
+    ratio = refined.log_likelihood_ratio
+    allowed = np.where(refined.veto == 0, ratio, -1.0)
+    fair = allowed.max(axis=1) >= 0.5 * ratio.max(axis=1)
+    return np.where(fair, allowed.argmax(axis=1), ratio.argmax(axis=1))
