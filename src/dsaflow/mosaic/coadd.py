@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow import __version__
 from dsaflow.config import Config
 from dsaflow.errors import DataRejected, ReasonCode
+from dsaflow.fileio import digest
 from dsaflow.mosaic.local import LocalProperties
 from dsaflow.mosaic.products import write_products
 from dsaflow.mosaic.projection import SinGrid, beam_of_covariance
@@ -236,6 +238,8 @@ def _header(
     header["DATE-AVG"] = mjd_to_datetime(header["MJD-AVG"]).strftime("%Y-%m-%dT%H:%M:%S.%f")
     if "TELESCOP" in first.header:
         header["TELESCOP"] = first.header["TELESCOP"]
+    header["VERSION"] = __version__
+    header["INHASH"] = digest([[tile.name, tile.header.get("INHASH", "")] for tile in used])
     return header | cards
 
 

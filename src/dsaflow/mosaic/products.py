@@ -7,32 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsaflow.fileio import atomic_file
-from dsaflow.geometry import separation_rad
 from dsaflow.mosaic.local import PLANES, LocalProperties
 from dsaflow.mosaic.resample import STEP
+from dsaflow.mosaic.tables import write_tiles
 from dsaflow.mosaic.tiles import Tile
 
 if TYPE_CHECKING:
     from dsaflow.mosaic.coadd import Sums
-
-TILE_COLUMNS = {
-    "tile": "string",
-    "used": "bool",
-    "reason": "string",
-    "ra_deg": "deg",
-    "dec_deg": "deg",
-    "offset_deg": "deg",
-    "mjd": "d",
-    "weight_share": "",
-    "noise_jy": "Jy / beam",
-    "scale": "",
-    "scale_err": "",
-    "scale_sys": "",
-    "bmaj_deg": "deg",
-    "bmin_deg": "deg",
-    "bpa_deg": "deg",
-    "freq_hz": "Hz",
-}
 
 
 def write_products(
@@ -73,7 +54,7 @@ def write_products(
         name="FREQS",
     )
     _write(outputs["subbands"], [cube, noise, freqs])
-    _write_tiles(outputs["tiles"], tiles, centre)
+    write_tiles(outputs["tiles"], tiles, centre)
 
 
 def _image_hdu(kind: Any, data: NDArray, header: dict[str, Any], unit: str | None = None) -> Any:
@@ -91,36 +72,3 @@ def _write(path: str | os.PathLike, hdus: list[Any]) -> None:
 
     with atomic_file(path) as temporary:
         fits.HDUList(hdus).writeto(temporary)
-
-
-def _row(tile: Tile, total: float, centre: tuple[float, float]) -> list[Any]:
-    ra, dec = tile.card("CRVAL1"), tile.card("CRVAL2")
-    return [
-        tile.name, tile.used, tile.reason, ra, dec,
-        float(np.degrees(separation_rad(ra, dec, *centre))), tile.card("MJD-AVG"),
-        tile.weight / total, tile.noise_jy, tile.card("SCALE"), tile.card("SCALEERR"),
-        tile.card("SCALESYS"), tile.card("BMAJ"), tile.card("BMIN"), tile.card("BPA"),
-        tile.card("FREQ"),
-    ]  # fmt: skip
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        text = " ".join(value.split()).replace('"', '""')
-        return f'"{text}"'
-    return repr(value)
-
-
-def _write_tiles(path: str | os.PathLike, tiles: list[Tile], centre: tuple[float, float]) -> None:
-    """Write the table of tiles as ECSV (Astropy APE 6), one row a tile offered."""
-    total = sum(tile.weight for tile in tiles)
-    lines = ["# %ECSV 1.0", "# ---", "# datatype:"]
-    for name, unit in TILE_COLUMNS.items():
-        kind = unit if unit in ("string", "bool") else "float64"
-        suffix = f", unit: {unit}" if unit and kind == "float64" else ""
-        lines.append(f"# - {{name: {name}, datatype: {kind}{suffix}}}")
-    lines.append(" ".join(TILE_COLUMNS))
-    for tile in tiles:
-        lines.append(" ".join(_cell(value) for value in _row(tile, total, centre)))
-    with atomic_file(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
