@@ -287,13 +287,94 @@ class Mosaic(Section):
 
 
 class Qa(Section):
-    """Limits of the gates; each gate is two-sided."""
+    """Limits of the gates; each gate is two-sided where both sides are wrong.
+
+    Limits are physical (what may be published); where a gate rests on few sources its limit is
+    widened by `false_alarm_sigma` of the measurement's own error, so that chance seldom rejects.
+    """
 
     noise_low: Positive = Field(
         0.7,
-        description="noise over the radiometer value with confusion; below is as wrong as above",
+        description="of the thermal noise; less is a fault of scale or weights (false alarms < 1e-6)",
     )
-    noise_high: Positive = Field(3.0, description="noise over the radiometer value with confusion")
+    noise_warn: Positive = Field(
+        1.6, description="times thermal noise with confusion; more is a warning"
+    )
+    noise_high: Positive = Field(
+        3.0, description="times thermal noise with confusion; more rejects (false alarms < 1e-6)"
+    )
+    noise_map_factor: float = Field(
+        1.5,
+        gt=1,
+        description="the noise map may differ from the scatter in the image by this factor",
+    )
+    noise_region_spread: float = Field(
+        2.0,
+        gt=1,
+        description="largest over smallest noise, in units of the noise map, of nine regions",
+    )
+    confusion_jy_per_arcmin2: float = Field(
+        2.0e-4,
+        ge=0,
+        description="Jy/beam at 1 GHz for a beam of 1 arcmin x 1 arcmin (Condon 2002); scaled by the "
+        "beam's area and nu^-0.7: 0.11 mJy/beam for 68 x 37 arcsec at 1.4 GHz",
+    )
+    negative_peak_sigma: Positive = Field(
+        8.0, description="sigma; deeper negatives are artefacts (noise alone: 1e-10 over 1e5 beams)"
+    )
+    negative_over_positive: Fraction = Field(
+        0.1,
+        description="of the highest peak; deeper negatives reject once twice negative_peak_sigma",
+    )
+    false_alarm_sigma: Positive = Field(
+        3.0, description="sigma of the measurement added to its limit: 0.3 % false alarms a gate"
+    )
+    min_sources: int = Field(5, ge=3, description="sources below which a gate is not measured")
+    flux_min_snr: Positive = Field(
+        10.0, description="expected S/N of sources for flux scale and astrometry"
+    )
+    flux_intrinsic_scatter: Fraction = Field(
+        0.1, description="of the flux; variability and resolution between catalogue and mosaic"
+    )
+    flux_scale_warn: Fraction = Field(0.05, description="of the catalogue's scale; warning beyond")
+    flux_scale_reject: Fraction = Field(0.1, description="of the catalogue's scale; rejects beyond")
+    flux_scale_err: Fraction = Field(0.05, description="error of the scale; warning beyond")
+    beam_slope: Fraction = Field(
+        0.15,
+        description="change of the flux ratio from the beam's middle to its flank; more is a wrong beam",
+    )
+    offset_warn_arcsec: Positive = Field(
+        2.0, description="arcsec; systematic offset, warning beyond"
+    )
+    offset_reject_arcsec: Positive = Field(
+        4.0, description="arcsec; systematic offset, rejects beyond"
+    )
+    position_scatter_arcsec: Positive = Field(
+        5.0, description="arcsec; robust scatter of one coordinate, warning beyond"
+    )
+    completeness: Fraction = Field(
+        0.93,
+        description="found of the isolated sources due (4 % of a catalogue vary or are spurious)",
+    )
+    completeness_snr: Positive = Field(
+        10.0, description="expected S/N from which a source is due; found means 5 sigma"
+    )
+    beam_axis_ratio: float = Field(4.0, gt=1, description="major over minor axis, warning beyond")
+    beam_size_low_arcsec: Positive = Field(
+        20.0, description="arcsec; geometric mean of the axes (50 at Briggs 0.5 with all stations)"
+    )
+    beam_size_high_arcsec: Positive = Field(
+        120.0, description="arcsec; larger means that the outriggers are missing"
+    )
+    source_shape: Fraction = Field(
+        0.1,
+        description="bright sources' flux within the beam against a point source's, warning beyond",
+    )
+    flagged_fraction: Fraction = Field(
+        0.5, description="of the visibilities, mean of the tiles; more (or none) is a warning"
+    )
+    sun_distance_deg: float = Field(20.0, ge=0, description="deg; nearer is a warning")
+    moon_distance_deg: float = Field(5.0, ge=0, description="deg; nearer is a warning")
 
 
 class Photometry(Section):

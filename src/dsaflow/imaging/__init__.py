@@ -1,0 +1,1 @@
+"""Weighting, gridding, deconvolution, restoring, beams."""

@@ -1,4 +1,4 @@
-"""The primary beam of a tile: averaged over the integrations and channels that went into the image."""
+"""The primary beam of a tile: its mean over the integrations and channels in the image."""
 
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ def beam_centres_lm(vis: Visibilities, frame: ApparentFrame) -> NDArray:
 def _chebyshev(count: int, low: float, high: float, at: NDArray) -> tuple[NDArray, NDArray]:
     """Chebyshev nodes on [low, high] and the matrix that takes values there to values `at`."""
     angle = np.pi * (np.arange(count) + 0.5) / count
+    if high <= low:
+        return np.full(1, low), np.ones((at.size, 1))
     scaled = np.clip((2 * at - low - high) / (high - low), -1.0, 1.0)
     basis_nodes = np.cos(np.outer(angle, np.arange(count)))
     basis_at = np.cos(np.outer(np.arccos(scaled), np.arange(count)))
@@ -54,9 +56,9 @@ class DriftBeam:
 
     Notes
     -----
-    The response depends on the separation only: one table over sin(separation) and channel serves all
-    means. It is evaluated on Chebyshev nodes and interpolated to the pixels: an Airy pattern is entire, so
-    the error falls exponentially (40 nodes: < 1e-6 over 6 deg).
+    The response depends on the separation only: one table over sin(separation) and channel serves
+    all means. It is evaluated on Chebyshev nodes and interpolated to the pixels: an Airy pattern is
+    entire, so the error falls exponentially (40 nodes: < 1e-6 over 6 deg).
     """
 
     TABLE = 4096
@@ -74,7 +76,41 @@ class DriftBeam:
         y_nodes, self._to_y = _chebyshev(nodes, m.min(), m.max(), m)
         self._node_sines = sine_separation(x_nodes[None, :], y_nodes[:, None], centre_lm)
         self._sine = np.linspace(0.0, min(self._node_sines.max() * 1.001, 1.0), self.TABLE)
+        self._beam, self._freq_hz = beam, freq_hz
         self._power = beam.power(np.arcsin(self._sine)[:, None], freq_hz[None, :])
+
+    def expand(self, terms: int, least_response: float = 0.1) -> tuple[NDArray, NDArray]:
+        """Best expansion of the beam into products of (time, channel) and image terms.
+
+        Parameters
+        ----------
+        terms : int
+            Terms beyond the beam's numerical rank are left out.
+        least_response : float
+            The fit is to where the mean beam exceeds this.
+
+        Returns
+        -------
+        coefficient : ndarray, shape (n_terms, n_time, n_channel)
+        pattern : ndarray, shape (n_terms, n_y, n_x)
+            B(t, c) is nearly sum_k coefficient[k, t, c] pattern[k].
+        """
+        nodes_hz, to_channels = _chebyshev(12, self._freq_hz[0], self._freq_hz[-1], self._freq_hz)
+        power = self._beam.power(np.arcsin(self._sine)[:, None], nodes_hz[None, :])
+        n_time = len(self._node_sines)
+        field = np.empty((n_time, nodes_hz.size, self._node_sines[0].size))
+        for t, sines in enumerate(self._node_sines):
+            for k in range(nodes_hz.size):
+                field[t, k] = np.interp(sines.ravel(), self._sine, power[:, k])
+        rows = field.reshape(n_time * nodes_hz.size, -1)
+        inside = rows.mean(axis=0) > least_response
+        # eigenvectors of the Gram matrix are the left singular vectors, at a tenth of the cost
+        power_of, left = np.linalg.eigh(rows[:, inside] @ rows[:, inside].T)
+        rank = int(np.count_nonzero(power_of > 1e-12 * power_of[-1]))
+        kept = left[:, ::-1][:, : min(terms, rank)]
+        values = (kept.T @ rows).reshape(kept.shape[1], *self._node_sines.shape[1:])
+        coefficient = np.einsum("tfk,cf->ktc", kept.reshape(n_time, nodes_hz.size, -1), to_channels)
+        return coefficient, self._to_y @ values @ self._to_x.T
 
     def mean(self, weights: NDArray) -> NDArray:
         """Mean response for weights of shape (n_time, n_channel); returns float64 (n_y, n_x).
@@ -128,11 +164,12 @@ def check_field(
     )
     width_arcsec = 2 * np.degrees(half_width_rad) * 3600
     if options.size * options.pixel_arcsec < width_arcsec:
+        size = 2 * int(np.ceil(width_arcsec / options.pixel_arcsec / 2))
         raise ConfigError(
-            f"image.size = {options.size} at image.pixel_arcsec = {options.pixel_arcsec:g} is narrower than "
-            f"the beam's {options.field_response:.0%} response at {lowest_hz / 1e6:.0f} MHz "
-            f"({width_arcsec / 3600:.2f} deg): set image.size to at least "
-            f"{2 * int(np.ceil(width_arcsec / options.pixel_arcsec / 2))}, or image.pixel_arcsec to at least "
+            f"image.size = {options.size} at image.pixel_arcsec = {options.pixel_arcsec:g} is "
+            f"narrower than the beam's {options.field_response:.0%} response at "
+            f"{lowest_hz / 1e6:.0f} MHz ({width_arcsec / 3600:.2f} deg): set image.size to at "
+            f"least {size}, or image.pixel_arcsec to at least "
             f"{np.ceil(100 * width_arcsec / options.size) / 100:.2f}"
         )
 

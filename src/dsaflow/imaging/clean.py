@@ -1,4 +1,4 @@
-"""CLEAN by radler (van der Tol et al.; WSClean's deconvolution) with the moving beam in the major cycle."""
+"""CLEAN by radler, WSClean's deconvolution library, with the moving beam in the major cycle."""
 
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +15,11 @@ from dsaflow.imaging.skymodel import BeamModel
 
 if TYPE_CHECKING:
     from dsaflow.config.sections import Image
+
+
+# A run ends when its threshold was reached and the residual's rms fell by less than this: radler's
+# threshold follows the rms at the start of a perform, which sidelobes still dominate.
+SETTLED = 0.9
 
 
 @dataclass
@@ -35,6 +40,8 @@ class CleanResult:
         Regriddings of the residual.
     depth_sigma : float
         Largest |residual| where there is model, over the residual's rms.
+    block_models : list of ndarray or None
+        The model in each block; None where it follows from `model` and the beam.
     """
 
     model: NDArray
@@ -43,10 +50,11 @@ class CleanResult:
     iterations: int
     major_iterations: int
     depth_sigma: float
+    block_models: list[NDArray] | None = None
 
 
 def depth_reached(model: NDArray, residual: NDArray) -> float:
-    """Largest |residual| in the mask of the model (anywhere without one), over the residual's rms."""
+    """Largest |residual| where there is model (anywhere without one), over the residual's rms."""
     mask = grow(model != 0) if model.any() else np.ones(model.shape, bool)
     rms = clipped_rms(residual)
     return float(np.abs(residual[mask]).max()) / rms if rms > 0 else float("inf")
@@ -76,8 +84,8 @@ def deconvolve(
 
     Notes
     -----
-    Driven from Python, radler's own automatic mask lacks the components just found: the mask of the second
-    run is made here (pixels with model, grown by one).
+    Driven from Python, radler's own automatic mask lacks the components just found: the mask of the
+    second run is made here (pixels with model, grown by one).
     """
     residual = gridder.image(data, weights)
     model = np.zeros_like(residual)
@@ -85,20 +93,23 @@ def deconvolve(
     count = majors = 0
     with tempfile.TemporaryDirectory(prefix="dsaflow-clean-") as scratch:
         for sigma, masked in ((options.clean_sigma, False), (options.mask_sigma, True)):
-            settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
+            mask_path = None
             if masked:
                 if not model.any():
                     break
-                settings.fits_mask = str(_write_mask(grow(model != 0), Path(scratch)))
-            cleaner = radler.Radler(settings, psf, residual, model, 5 * gridder.pixel_rad)
-            for major in range(options.major_iterations):
-                again = cleaner.perform(major)
+                mask_path = _write_mask(grow(model != 0), Path(scratch))
+            settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
+            settings.fits_mask = str(mask_path or "")
+            for _ in range(options.major_iterations):
+                before = clipped_rms(residual)
+                cleaner = radler.Radler(settings, psf, residual, model, 5 * gridder.pixel_rad)
+                again = cleaner.perform(0)
+                count += cleaner.iteration_number
                 residual_vis = sky.subtract(data, model)
                 residual[:] = gridder.image(residual_vis, weights)
                 majors += 1
-                if not again:
+                if not again and clipped_rms(residual) > SETTLED * before:
                     break
-            count += cleaner.iteration_number
     blocks = [_block_image(gridder, residual_vis, weights, block) for block in sky.blocks]
     return CleanResult(model, residual, blocks, count, majors, depth_reached(model, residual))
 

@@ -1,7 +1,7 @@
 """The frame of an image: apparent direction cosines about the phase centre, and its ICRS header.
 
-Fringes measure apparent offsets, which aberration stretches against ICRS ones by up to 1e-4 (0.7 arcsec
-at 2 deg). The map is conformal, so one scale, put into CDELT, makes ICRS positions right.
+Fringes measure apparent offsets, which aberration stretches against ICRS ones by up to 1e-4
+(0.7 arcsec at 2 deg). The map is conformal: one scale, put into CDELT, makes ICRS positions right.
 """
 
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 class Gridder:
     """Gridding and degridding on one image geometry.
 
-    Images are float32 (n_y, n_x) as in FITS: columns run west (l falls), rows north, centre at pixel
-    (size / 2, size / 2) counted from 0.
+    Images are float32 (n_y, n_x) as in FITS: columns run west (l falls), rows north, centre at
+    pixel (size / 2, size / 2) counted from 0.
 
     Parameters
     ----------
@@ -25,8 +25,9 @@ class Gridder:
 
     Notes
     -----
-    The first axis of ducc0's image is its u: handing it (-v, u, w) puts m on the rows and -l on the columns
-    with the data's sign exp(+2 pi i (ul + vm + w(n - 1))), so that nothing is transposed or reversed.
+    The first axis of ducc0's image is its u: handing it (-v, u, w) puts m on the rows and -l on the
+    columns with the data's sign exp(+2 pi i (ul + vm + w(n - 1))), so that nothing is transposed or
+    reversed.
     """
 
     def __init__(
@@ -90,15 +91,12 @@ class Gridder:
         dirty *= np.float32(1.0 / total)
         return dirty
 
-    def visibilities(
-        self, image: NDArray, times: slice = slice(None), channels: slice = slice(None)
-    ) -> NDArray:
-        """Visibilities of a model image [Jy/pixel], complex64 of the shape selected."""
-        uvw = self.uvw[times]
+    def visibilities(self, image: NDArray) -> NDArray:
+        """Visibilities of a model image [Jy/pixel], complex64 (n_time, n_baseline, n_channel)."""
         vis = dirty2vis(
-            uvw=uvw.reshape(-1, 3),
-            freq=self.freq_hz[channels],
+            uvw=self.uvw.reshape(-1, 3),
+            freq=self.freq_hz,
             dirty=np.ascontiguousarray(image, dtype=np.float32),
             **self._options,
         )
-        return vis.reshape(*uvw.shape[:2], -1)
+        return vis.reshape(*self.uvw.shape[:2], -1)

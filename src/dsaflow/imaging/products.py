@@ -55,8 +55,8 @@ class TileImages:
     noise : ndarray
         Local rms of the residual.
     subbands : list of SubBand
-        Each restored with the Gaussian of the whole band; the residual in it keeps the PSF of its own band, a
-        few per cent wider or narrower, so flux that was not cleaned carries that difference.
+        Each restored with the Gaussian of the whole band; the residual in it keeps the PSF of its
+        own band, a few per cent wider or narrower: flux that was not cleaned has that difference.
     restoring : RestoringBeam
     frame : ApparentFrame
     pixel_rad : float

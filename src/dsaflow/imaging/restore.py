@@ -13,7 +13,7 @@ MAD_TO_SIGMA = 1.482602218505602
 
 @dataclass(frozen=True)
 class RestoringBeam:
-    """Elliptical Gaussian: full widths at half maximum [pixel] and position angle (north through east)."""
+    """Elliptical Gaussian: full widths at half maximum and position angle (north through east)."""
 
     major_pixel: float
     minor_pixel: float
@@ -106,13 +106,14 @@ class Restorer:
 
 
 def clipped_rms(values: NDArray, clip: float = 3.5) -> float:
-    """Rms about the median after two-sided clipping at `clip` robust sigma, corrected for the clip."""
-    median = np.median(values)
-    deviation = values - median
-    sigma = MAD_TO_SIGMA * np.median(np.abs(deviation))
-    kept = deviation[np.abs(deviation) <= clip * sigma]
-    # variance of a Gaussian truncated at 3.5 sigma on both sides is 0.99396 of the whole
-    return float(np.sqrt(np.mean(kept.astype(float) ** 2) / 0.993945)) if kept.size else 0.0
+    """Rms about zero after two-sided clipping at `clip` robust sigma, corrected for the clip.
+
+    Zero is the mean of an interferometer's residual image: a local offset counts as noise.
+    """
+    deviation = np.abs(values)
+    kept = deviation[deviation <= clip * MAD_TO_SIGMA * np.median(deviation)]
+    # variance of a Gaussian truncated at 3.5 sigma on both sides is 0.99389 of the whole
+    return float(np.sqrt(np.mean(kept**2, dtype=float) / 0.993888))
 
 
 def noise_map(residual: NDArray, box_pixel: int) -> NDArray:

@@ -1,6 +1,6 @@
 """From a CLEAN model to visibilities, through the beam as it moves and changes over the band."""
 
-from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +10,22 @@ from dsaflow.imaging.gridding import Gridder
 from dsaflow.instrument import BAND_HIGH_HZ, BAND_LOW_HZ
 
 
-def split(count: int, parts: int) -> list[slice]:
-    """At most `parts` contiguous slices of nearly equal length that cover range(count)."""
-    edges = np.unique(np.rint(np.linspace(0, count, min(parts, count) + 1)).astype(int))
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-
-
 def frequency_blocks(freq_hz: NDArray, parts: int) -> list[slice]:
     """Channels of each of `parts` equal parts of the band; a part may hold none.
 
-    The parts are the instrument's, not the data's: a tile with subbands missing has the same ones. Data that
-    leave the instrument's band are divided between their own ends.
+    The parts are the instrument's, not the data's: a tile with subbands missing has the same ones.
+    Data that leave the instrument's band are divided between their own ends.
     """
+    edges = np.searchsorted(freq_hz, part_edges_hz(freq_hz, parts))
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def part_edges_hz(freq_hz: NDArray, parts: int) -> NDArray:
+    """Edges of the parts of the band, shape (parts + 1,)."""
     low, high = BAND_LOW_HZ, BAND_HIGH_HZ
     if freq_hz[0] < low or freq_hz[-1] > high:
         low, high = freq_hz[0], freq_hz[-1] * (1 + 1e-9)
-    edges = np.searchsorted(freq_hz, np.linspace(low, high, parts + 1))
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return np.linspace(low, high, parts + 1)
 
 
 def effective_frequency_hz(freq_hz: NDArray, weights: NDArray, spectral_index: float) -> float:
@@ -47,9 +46,12 @@ class BeamModel:
     drift : DriftBeam
     weight : ndarray, shape (n_time, n_channel)
         Sums of the imaging weights over the baselines.
-    time_chunks, channel_blocks : int
-        The beam is taken as constant in each chunk of time and block of channels.
+    terms : int
+        Terms of the expansion of the moving beam; one is a static beam.
+    parts : int
+        Frequency blocks, see `frequency_blocks`.
     spectral_index : float
+        S ~ nu^alpha of every model pixel within the band.
 
     Attributes
     ----------
@@ -57,6 +59,19 @@ class BeamModel:
         B_ref, the mean beam over exactly the visibilities in the image.
     freq_hz : float
         Reference frequency of the model.
+    channel_hz : ndarray
+        The channels.
+    blocks : list of slice
+        Channels of each frequency block.
+
+    Notes
+    -----
+    A source of apparent flux M at the reference beam appears in integration t and channel c as
+    M B(t, c) / B_ref (nu / nu_ref)^alpha (compare the A-projection of Bhatnagar et al. 2008).
+    B(t, c) over the field is a sum of few products phi_k(t, c) beta_k(l, m), found by singular
+    value decomposition: each term is one degridding of all visibilities. Over a tile at dec +16 the
+    largest error of the beam is 10, 5, 3, 0.7, 0.6, 0.2 and 0.1 % of its peak for 2 to 8 terms;
+    constant beams in 8 chunks of time by 4 blocks of channels, 32 degriddings, leave 4 %.
     """
 
     def __init__(
@@ -64,16 +79,23 @@ class BeamModel:
         gridder: Gridder,
         drift: DriftBeam,
         weight: NDArray,
-        time_chunks: int,
-        channel_blocks: int,
+        terms: int,
+        parts: int,
         spectral_index: float,
     ) -> None:
         self._gridder, self._drift, self._weight = gridder, drift, weight
         self._index = spectral_index
-        self.chunks = split(weight.shape[0], time_chunks)
-        self.blocks = frequency_blocks(gridder.freq_hz, channel_blocks)
+        self.channel_hz = gridder.freq_hz
+        self.blocks = frequency_blocks(gridder.freq_hz, parts)
         self.reference = drift.mean(weight)
         self.freq_hz = effective_frequency_hz(gridder.freq_hz, weight.sum(axis=0), spectral_index)
+        # in a null of the mean beam the ratio has no meaning and there is nothing to model
+        floor = np.maximum(self.reference, 1e-3)
+        self._floor = floor
+        coefficient, patterns = drift.expand(terms)
+        spectrum = (gridder.freq_hz / self.freq_hz) ** spectral_index
+        self._coefficient = (coefficient * spectrum).astype(np.float32)
+        self._patterns = [(pattern / floor).astype(np.float32) for pattern in patterns]
 
     def channels_used(self, block: slice = slice(None)) -> int:
         """Number of channels with weight."""
@@ -81,7 +103,9 @@ class BeamModel:
 
     def block_beam(self, block: slice) -> NDArray:
         """Mean beam over all times and the channels of `block`."""
-        return self._drift.mean(_only(self._weight, slice(None), block))
+        weight = np.zeros_like(self._weight)
+        weight[:, block] = self._weight[:, block]
+        return self._drift.mean(weight)
 
     def block_factor(self, block: slice, beam: NDArray) -> tuple[NDArray, float]:
         """Apparent flux in `block` over that at the reference, and the block's frequency [Hz]."""
@@ -89,34 +113,14 @@ class BeamModel:
             self._gridder.freq_hz[block], self._weight[:, block].sum(axis=0), self._index
         )
         spectrum = (freq_hz / self.freq_hz) ** self._index
-        return spectrum * beam / self._floor(), freq_hz
+        return spectrum * beam / self._floor, freq_hz
 
     def subtract(self, data: NDArray, model: NDArray) -> NDArray:
         """Data minus the visibilities of `model` (apparent Jy/pixel at the reference beam)."""
         residual = data.copy()
-        if not model.any():
-            return residual
-        spectrum = ((self._gridder.freq_hz / self.freq_hz) ** self._index).astype(np.float32)
-        for times, channels, beam in self._beams():
-            attenuated = (model * (beam / self._floor())).astype(np.float32)
-            part = self._gridder.visibilities(attenuated, times, channels)
-            residual[times, :, channels] -= part * spectrum[channels]
+        if model.any():
+            for coefficient, pattern in zip(self._coefficient, self._patterns, strict=True):
+                part = self._gridder.visibilities(model * pattern)
+                part *= coefficient[:, None, :]
+                residual -= part
         return residual
-
-    def _beams(self) -> Iterator[tuple[slice, slice, NDArray]]:
-        for times in self.chunks:
-            for channels in self.blocks:
-                weight = _only(self._weight, times, channels)
-                if weight.any():
-                    yield times, channels, self._drift.mean(weight)
-
-    def _floor(self) -> NDArray:
-        # in a null of the mean beam the ratio has no meaning and there is nothing to model
-        return np.maximum(self.reference, 1e-3)
-
-
-def _only(weight: NDArray, times: slice, channels: slice) -> NDArray:
-    """Weights with everything outside a chunk and a block set to zero."""
-    kept = np.zeros_like(weight)
-    kept[times, channels] = weight[times, channels]
-    return kept

@@ -62,7 +62,8 @@ def image_visibilities(
     frame = ApparentFrame.at(vis.mid_mjd, vis.phase_ra_deg, vis.phase_dec_deg, vis.site_deg_m)
     stokes = stokes_i(vis)
     weights = briggs_weights(
-        stokes.hands, vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.robust, options.uv_fraction
+        stokes.hands, vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.robust,
+        options.uv_fraction,
     )  # fmt: skip
     weight = weights.sum(axis=1, dtype=float)
     centres = beam_centres_lm(vis, frame)
@@ -72,13 +73,13 @@ def image_visibilities(
     )
     drift = DriftBeam(beam, centres, vis.freq_hz, gridder.l, gridder.m)
     sky = BeamModel(
-        gridder, drift, weight, options.time_chunks, options.channel_blocks,
+        gridder, drift, weight, options.beam_terms, options.channel_blocks,
         options.model_spectral_index,
     )  # fmt: skip
     if options.engine == "wsclean":
         from dsaflow.imaging.wsclean import run_wsclean
 
-        psf, clean = run_wsclean(ms_path, vis, options, len(sky.blocks), threads)
+        psf, clean = run_wsclean(ms_path, sky, options, threads)
     else:
         psf = gridder.image(np.ones_like(stokes.data), weights)
         clean = deconvolve(gridder, sky, stokes.data, weights, psf, options, threads)
@@ -96,7 +97,7 @@ def image_visibilities(
 def _outside_fraction(weights: NDArray, hands: NDArray) -> float:
     """Fraction of the unflagged visibilities that the pixel grid is too coarse for."""
     used = np.count_nonzero(hands)
-    return (used - np.count_nonzero(weights)) / used
+    return float((used - np.count_nonzero(weights)) / used)
 
 
 def _restore(
@@ -112,8 +113,7 @@ def _restore(
     restore = Restorer(restoring, psf.shape[0])
     box = int(np.ceil(options.noise_box_beams * np.sqrt(restoring.area_pixel)))
     subbands = [
-        _subband(sky, block, clean.model, residual, restore, box, vis.channel_width_hz)
-        for block, residual in zip(sky.blocks, clean.block_residuals, strict=True)
+        _subband(sky, k, clean, restore, box, vis.channel_width_hz) for k in range(len(sky.blocks))
     ]
     return TileImages(
         image=restore(clean.model) + clean.residual,
@@ -132,19 +132,20 @@ def _restore(
 
 def _subband(
     sky: BeamModel,
-    block: slice,
-    model: NDArray,
-    residual: NDArray,
+    number: int,
+    clean: CleanResult,
     restore: Restorer,
     box: int,
     channel_width_hz: float,
 ) -> SubBand:
+    block, residual = sky.blocks[number], clean.block_residuals[number]
     if not sky.channels_used(block):
         return SubBand(residual, residual, residual, float("nan"), 0.0)
     beam = sky.block_beam(block)
     factor, freq_hz = sky.block_factor(block, beam)
+    model = clean.model * factor if clean.block_models is None else clean.block_models[number]
     return SubBand(
-        restore(model * factor) + residual,
+        restore(model) + residual,
         beam.astype(np.float32),
         noise_map(residual, box),
         freq_hz,
@@ -215,8 +216,8 @@ def image_tile(
         Keys image, residual, psf, beam, noise, subbands.
     config : Config
     provenance : dict
-        tile, input_hash, config_hash, version, cal_rung, scale_err_relative, scale_systematic: written to the
-        headers where given.
+        tile, input_hash, config_hash, version, cal_rung, scale_err_relative, scale_systematic:
+        written to the headers where given.
     threads : int
 
     Returns

@@ -153,8 +153,8 @@ def thermal_noise_jy(
 
     Notes
     -----
-    sqrt(sum w^2 sigma^2) / sum w, sigma^2 = SEFD^2 / (2 channel_width integration n), n the hands in
-    the visibility (Thompson, Moran & Swenson 2017, sec. 6.2).
+    sqrt(sum w^2 sigma^2) / sum w, sigma^2 = SEFD^2 / (2 channel_width integration n), n the hands
+    in the visibility (Thompson, Moran & Swenson 2017, sec. 6.2).
     """
     one_hand_jy = sefd_jy / np.sqrt(2.0 * channel_width_hz * integration_s)
     variance = total = 0.0
