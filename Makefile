@@ -62,19 +62,18 @@ clean: ## the demo's products and caches
 distclean: clean ## and the environment
 	rm -rf .venv
 
-# uv where it is on PATH (or in .venv already, from the lock), else the standard library and pip.
-# In place, so that a changed lock updates what is there.
+# uv where it is on PATH, else the standard library's venv and pip. In place, so that a changed lock
+# updates what is there.
 .venv/.locked: requirements.lock
 	@python="$(PYTHON)"; \
 	if [ -z "$$python" ]; then \
 		echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or make PYTHON=/path/to/python" >&2; exit 1; fi; \
 	$$python -c '$(SUPPORTED)' || { \
 		echo "$$python is $$($$python -V 2>&1); requirements.lock covers Python 3.11 to 3.13" >&2; exit 1; }; \
-	echo "Setting up .venv with $$python (about a minute, once)"; \
-	uv=$$(command -v uv || command -v $(BIN)/uv || true); \
-	if [ -n "$$uv" ]; then \
-		[ -x $(BIN)/python ] || "$$uv" venv --quiet --clear --python "$$python" .venv; \
-		"$$uv" pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock; \
+	echo "Setting up .venv with $$python (some minutes with pip, seconds with uv; once)"; \
+	if command -v uv >/dev/null; then \
+		[ -x $(BIN)/python ] || uv venv --quiet --clear --python "$$python" .venv; \
+		uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock; \
 	else \
 		[ -x $(BIN)/pip ] || $$python -m venv --clear .venv || { \
 			echo "$$python cannot make a venv: install python3-venv (Debian), or uv" >&2; exit 1; }; \
@@ -83,5 +82,7 @@ distclean: clean ## and the environment
 	@touch $@
 
 .venv/.complete: .venv/.locked pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
+	@if [ -x $(BIN)/pip ]; then install="$(BIN)/python -m pip install"; \
+	else install="$(BIN)/uv pip install --python $(BIN)/python"; fi; \
+	$$install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
