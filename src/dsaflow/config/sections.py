@@ -147,8 +147,13 @@ class Flag(Section):
         0.2,
         description="of the median amplitude; antennas (per receptor) below this are flagged as dead",
     )
+    array_excess: Positive = Field(
+        0.08,
+        description="fraction; a time, channel or cell whose amplitude, median over all baselines, exceeds its smooth level by less is never flagged for all: the sky's own change stays below",
+    )
     clip_sigma: Positive = Field(
-        8.0, description="robust sigma; outliers beyond are clipped after AOFlagger"
+        6.0,
+        description="robust sigma of an amplitude; outliers beyond are clipped after AOFlagger (1e-6 of clean data)",
     )
 
 
@@ -159,7 +164,8 @@ class Calibrate(Section):
         1.0, description="Jy at 1.4 GHz, apparent; fainter sources anchor no bandpass"
     )
     model_min_jy: Positive = Field(
-        0.01, description="Jy, apparent; fainter catalogue sources are left out of the model"
+        0.005,
+        description="Jy, apparent; fainter catalogue sources are left out of the model",
     )
     uv_min_lambda: float = Field(
         0.0, ge=0, description="wavelengths; shorter baselines are not used in solutions"
@@ -205,6 +211,32 @@ class Calibrate(Section):
     )
     default_spectral_index: float = Field(
         -0.7, description="S ~ nu^alpha where the catalogue has none"
+    )
+    phase_good_snr: Positive = Field(
+        20.0,
+        description="median S/N of a phase solution on a tile; where phase_interval_s does not reach it, longer intervals are used (1/S/N^2 of every flux is lost to the noise of the phases)",
+    )
+    max_flagged_solutions: Fraction = Field(
+        0.3, description="of the solutions of live receptors; more reject the solutions"
+    )
+    bandpass_fallback_days: Positive = Field(
+        30.0, description="d; last rung of the ladder: the nearest validated bandpass of the strip"
+    )
+    systematic_primary: Fraction = Field(
+        0.01,
+        description="relative; absolute error of the flux scale from a primary calibrator (Perley & Butler 2017, 1-2 GHz)",
+    )
+    systematic_catalog: Fraction = Field(
+        0.03,
+        description="relative; absolute error where the catalogue's compact sources set the scale",
+    )
+    unmeasured_scale_err: Fraction = Field(
+        0.1,
+        description="relative; error of a tile's scale where too few sources measure it (it is then left at 1)",
+    )
+    drift_per_hour: Fraction = Field(
+        0.01,
+        description="relative; drift of the common gain added for gains taken from a neighbour",
     )
 
 

@@ -1,0 +1,155 @@
+"""Detectors over many baselines at once: what no single baseline of 24 integrations can show.
+
+Interference differs in amplitude and phase on each baseline but comes at the same times and in the
+same channels, so the amplitudes' median over baselines shows it far below one baseline's noise.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Scatter of the median of n Rayleigh amplitudes, relative to the median: 0.849 / (1.177 sqrt(n)).
+_MEDIAN_SCATTER = 0.721
+# Scatter of the mean of n Rayleigh amplitudes, relative to the mean.
+_MEAN_SCATTER = 0.523
+_SIGNIFICANT = 6.0
+_CLIP = 4.0
+# A stuck integration repeats its predecessor to rounding; noise alone never comes so close.
+_REPEATED = 1e-4
+
+
+def robust_trend(values: NDArray, degree: int = 2) -> NDArray:
+    """Polynomial along the first axis that outliers do not pull, evaluated at every sample.
+
+    Least squares on values pulled in to 2.5 robust sigma of the previous fit, starting from the
+    median (Huber's winsorising).
+    """
+    n = len(values)
+    if n <= degree + 2:
+        return np.broadcast_to(np.median(values, axis=0), values.shape)
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree)
+    solve = basis @ np.linalg.pinv(basis)
+    trend = np.broadcast_to(np.median(values, axis=0), values.shape)
+    for _ in range(4):
+        residual = values - trend
+        limit = 2.5 * 1.4826 * np.median(np.abs(residual), axis=0)
+        pulled = trend + np.clip(residual, -limit, limit)
+        trend = np.tensordot(solve, pulled, axes=1)
+    return trend
+
+
+def running_median(values: NDArray, width: int) -> NDArray:
+    """Median in a window of `width` samples along the only axis, shortened at the ends."""
+    half = width // 2
+    return np.array(
+        [np.median(values[max(i - half, 0) : i + half + 1]) for i in range(values.size)]
+    )
+
+
+def dead_antennas(
+    amplitude: NDArray, antenna1: NDArray, antenna2: NDArray, n_antenna: int, ratio: float
+) -> NDArray:
+    """Antennas (of one polarisation) whose amplitudes are nothing like the others'.
+
+    Parameters
+    ----------
+    amplitude : ndarray, shape (n_baseline,)
+        Median amplitude of each baseline; zero or NaN where there is none.
+    ratio : float
+        Below `ratio` times, or above 1 / `ratio` times, the array's median.
+
+    Returns
+    -------
+    bool ndarray, shape (n_antenna,)
+    """
+    value = np.nan_to_num(amplitude)
+    level = np.array(
+        [np.median(value[(antenna1 == i) | (antenna2 == i)]) for i in range(n_antenna)]
+    )
+    alive = level[level > 0]
+    if not alive.size:
+        return np.ones(n_antenna, bool)
+    typical = np.median(alive)
+    return (level < ratio * typical) | (level > typical / ratio)
+
+
+def stuck_integrations(amplitude: NDArray) -> NDArray:
+    """Integrations that repeat the one before, shape (n_time,) bool.
+
+    Amplitudes are compared: the phase has since been rotated to the tile's centre.
+    """
+    stuck = np.zeros(len(amplitude), bool)
+    for time in range(1, len(amplitude)):
+        now, before = amplitude[time], amplitude[time - 1]
+        same = np.abs(now - before) <= _REPEATED * now
+        used = now > 0
+        stuck[time] = used.any() and np.count_nonzero(same & used) > 0.5 * np.count_nonzero(used)
+    return stuck
+
+
+def array_detector(scaled: NDArray, excess: float) -> NDArray:
+    """Times, channels and cells in which most baselines are too strong.
+
+    Parameters
+    ----------
+    scaled : ndarray, shape (n_time, n_baseline, n_channel)
+        Amplitudes in units of each baseline's and channel's noise.
+    excess : float
+        Fraction above the smooth level that is never flagged, however significant: the sky's own
+        change over the tile stays below it.
+
+    Returns
+    -------
+    bool ndarray, shape (n_time, n_channel)
+    """
+    level = np.stack([np.median(slab, axis=0) for slab in scaled])
+    n_time, n_baseline, n_channel = scaled.shape
+    by_channel = np.median(level, axis=0)
+    width = max(9, n_channel // 8)
+    if n_channel <= 2 * width:
+        smooth = robust_trend(by_channel)
+    else:
+        smooth = running_median(by_channel, width)
+    error = _MEDIAN_SCATTER / np.sqrt(n_baseline)
+    bad_channel = by_channel > smooth * (1 + max(excess, _SIGNIFICANT * error / np.sqrt(n_time)))
+    relative = level / by_channel
+    by_time = np.median(relative[:, ~bad_channel], axis=1)
+    trend = robust_trend(by_time)
+    bad_time = by_time > trend * (1 + max(excess, _SIGNIFICANT * error / np.sqrt(n_channel)))
+    cell = relative > trend[:, None] * (1 + max(excess, _SIGNIFICANT * error))
+    return cell | bad_time[:, None] | bad_channel
+
+
+def antenna_detector(
+    scaled: NDArray, flags: NDArray, antenna1: NDArray, antenna2: NDArray, n_antenna: int
+) -> NDArray:
+    """Cells in which all of one antenna's baselines are too strong.
+
+    Parameters
+    ----------
+    scaled, flags : ndarray, shape (n_time, n_baseline, n_channel)
+
+    Returns
+    -------
+    bool ndarray, shape (n_time, n_antenna, n_channel)
+    """
+    n_time, n_baseline, n_channel = scaled.shape
+    member = np.zeros((n_antenna, n_baseline), np.float32)
+    member[antenna1, np.arange(n_baseline)] = member[antenna2, np.arange(n_baseline)] = 1
+    bad = np.zeros((n_time, n_antenna, n_channel), bool)
+    mean = np.empty((n_time, n_antenna, n_channel), np.float32)
+    count = np.empty_like(mean)
+    for time in range(n_time):
+        use = ~flags[time]
+        mean[time] = member @ np.where(use, np.minimum(scaled[time], _CLIP), 0)
+        count[time] = member @ use.astype(np.float32)
+    enough = count >= 8
+    mean = np.where(enough, mean / np.maximum(count, 1), np.nan)
+    for antenna in range(n_antenna):
+        if enough[:, antenna].all(axis=0).sum() * n_time < 0.5 * n_time * n_channel:
+            continue
+        usable = enough[:, antenna].all(axis=0)
+        values = mean[:, antenna][:, usable]
+        smooth = robust_trend(np.median(values, axis=1))[:, None]
+        error = _MEAN_SCATTER / np.sqrt(count[:, antenna][:, usable])
+        bad[:, antenna, usable] = values > smooth * (1 + np.maximum(_SIGNIFICANT * error, 0.2))
+    return bad

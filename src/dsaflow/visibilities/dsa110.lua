@@ -1,0 +1,22 @@
+--[[
+ AOFlagger strategy for one DSA-110 baseline and polarisation.
+
+ The input is an amplitude in units of that baseline's noise, less its smooth part in time: the
+ bandpass and the sky have been taken out before. There are only 24 integrations, so there are no
+ statistics of whole rows or columns here (those are taken over all baselines beforehand), no
+ low-pass filter, and an iteration at a raised threshold only keeps strong interference
+ out of the estimate of the noise.
+]]
+
+aoflagger.require_min_version("3.0")
+
+function execute(input)
+  local copy = input:copy()
+  local base_threshold = 0.85
+  for _, factor in ipairs({ 3.0, 1.0 }) do
+    local level = factor * base_threshold
+    aoflagger.sumthreshold_masked(input, copy, level, level, true, true)
+  end
+  input:join_mask(copy)
+  aoflagger.scale_invariant_rank_operator_masked(input, copy, 0.1, 0.1)
+end

@@ -1,0 +1,185 @@
+"""Flagging of one tile: interference, dead antennas and outliers, into a file of its own."""
+
+import logging
+import os
+from importlib.resources import as_file, files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsaflow.config import Config
+from dsaflow.config.sections import Flag
+from dsaflow.errors import DataRejected, ReasonCode
+from dsaflow.verdict import Gate, Verdict
+from dsaflow.visibilities import detectors
+from dsaflow.visibilities.container import Visibilities
+from dsaflow.visibilities.flagfile import write_flags
+from dsaflow.visibilities.ms import read_ms
+from dsaflow.visibilities.noise import RAYLEIGH_MEDIAN, antenna_noise, baseline_noise, masked_median
+
+LOG = logging.getLogger(__name__)
+# Robust scatter (1.4826 MAD) of a Rayleigh amplitude, in sigma of one component.
+_RAYLEIGH_SCATTER = 0.664
+
+
+def flag_tile(ms_path: str | os.PathLike, flags_path: str | os.PathLike, config: Config) -> Verdict:
+    """Flag a converted tile and write the flag file.
+
+    Parameters
+    ----------
+    ms_path : path
+        Written by the conversion; only read.
+    flags_path : path
+    config : Config
+
+    Returns
+    -------
+    Verdict
+        Its numbers state the flagged fraction by antenna, channel and time.
+
+    Raises
+    ------
+    DataRejected
+        NOTHING_FLAGGED where the flagger found nothing at all, which real noise does not allow;
+        ALL_FLAGGED where too little is left.
+    """
+    vis = read_ms(ms_path)
+    flags, numbers = flag_visibilities(vis, config.flag)
+    fraction = float(flags.mean())
+    gate = Gate.measure("flagged_fraction", fraction, high=config.flag.max_flagged_fraction)
+    if numbers["newly_flagged_fraction"] == 0.0:
+        raise DataRejected(
+            ReasonCode.NOTHING_FLAGGED, f"the flagger found nothing in {flags.size} visibilities"
+        )
+    if gate.verdict == "reject":
+        raise DataRejected(
+            ReasonCode.ALL_FLAGGED,
+            f"{fraction:.1%} flagged, at most {config.flag.max_flagged_fraction:.0%} allowed",
+        )
+    write_flags(flags_path, flags)
+    return Verdict(gates=[gate], numbers={"flagged_fraction": fraction} | numbers)
+
+
+def flag_visibilities(vis: Visibilities, options: Flag) -> tuple[NDArray, dict[str, Any]]:
+    """Flag one tile's visibilities.
+
+    Returns
+    -------
+    flags : bool ndarray, shape of ``vis.data``
+        Those of the input included.
+    numbers : dict
+        Fractions by antenna, channel, time and detector; dead antennas by polarisation.
+    """
+    flags = vis.flags.copy()
+    found: dict[str, Any] = {"dead_antennas": {}, "fraction_by_detector": {}}
+    for pol, name in enumerate(vis.polarization):
+        report = _flag_polarization(vis, pol, flags[..., pol], options)
+        found["dead_antennas"][name] = report.pop("dead_antennas")
+        for detector, fraction in report.items():
+            found["fraction_by_detector"].setdefault(detector, {})[name] = fraction
+    new = np.count_nonzero(flags) - np.count_nonzero(vis.flags)
+    found["newly_flagged_fraction"] = new / flags.size
+    return flags, found | flag_statistics(vis, flags)
+
+
+def flag_statistics(vis: Visibilities, flags: NDArray) -> dict[str, Any]:
+    """Flagged fraction by antenna (name), channel and time."""
+    by_baseline = flags.mean(axis=(0, 2, 3))
+    by_antenna = {}
+    for index, name in enumerate(vis.antenna_name):
+        mine = (vis.antenna1 == index) | (vis.antenna2 == index)
+        by_antenna[name] = round(float(by_baseline[mine].mean()), 5) if mine.any() else 1.0
+    return {
+        "fraction_by_antenna": by_antenna,
+        "fraction_by_channel": np.round(flags.mean(axis=(0, 1, 3)), 5),
+        "fraction_by_time": np.round(flags.mean(axis=(1, 2, 3)), 5),
+    }
+
+
+def _flag_polarization(
+    vis: Visibilities, pol: int, flags: NDArray, options: Flag
+) -> dict[str, Any]:
+    """Flag one polarisation in place, shape (n_time, n_baseline, n_channel); report by detector."""
+    data = np.ascontiguousarray(vis.data[..., pol])
+    amplitude = np.abs(data)
+    report: dict[str, Any] = {}
+    before = np.count_nonzero(flags)
+
+    def count(detector: str) -> None:
+        nonlocal before
+        after = np.count_nonzero(flags)
+        report[detector] = (after - before) / flags.size
+        before = after
+
+    flags[detectors.stuck_integrations(amplitude)] = True
+    count("stuck")
+    typical = np.nan_to_num(np.median(masked_median(amplitude, flags), axis=1))
+    dead = detectors.dead_antennas(
+        typical, vis.antenna1, vis.antenna2, vis.n_antenna, options.dead_antenna_ratio
+    )
+    report["dead_antennas"] = [vis.antenna_name[i] for i in np.flatnonzero(dead)]
+    flags[:, dead[vis.antenna1] | dead[vis.antenna2]] = True
+    count("dead")
+    sigma = baseline_noise(data, flags)
+    del data
+    sigma = antenna_noise(sigma, vis.antenna1, vis.antenna2, ~dead)
+    usable = np.isfinite(sigma) & (sigma > 0)
+    flags |= ~usable
+    scaled = np.divide(amplitude, np.where(usable, sigma, 1), out=amplitude)
+    good = ~(dead[vis.antenna1] | dead[vis.antenna2])
+    if not good.any():
+        return report
+    flags |= detectors.array_detector(scaled[:, good], options.array_excess)[:, None]
+    count("array")
+    bad = detectors.antenna_detector(scaled, flags, vis.antenna1, vis.antenna2, vis.n_antenna)
+    flags |= bad[:, vis.antenna1] | bad[:, vis.antenna2]
+    count("antenna")
+    # the sky's own level, which changes as sources drift through the beam
+    scaled -= _smooth_in_time(scaled, flags)[:, :, None]
+    run_aoflagger(scaled, flags, np.flatnonzero(good))
+    count("aoflagger")
+    flags |= scaled > options.clip_sigma * _RAYLEIGH_SCATTER
+    count("clip")
+    return report
+
+
+def _smooth_in_time(scaled: NDArray, flags: NDArray) -> NDArray:
+    """Each baseline's level, robust over channels and smooth in time, shape (n_time, n_baseline)."""
+    level = masked_median(scaled.transpose(2, 0, 1), flags.transpose(2, 0, 1))
+    gap = ~np.isfinite(level)
+    if gap.any():
+        overall = masked_median(level, gap)
+        level = np.where(gap, np.where(np.isfinite(overall), overall, RAYLEIGH_MEDIAN), level)
+    return detectors.robust_trend(level)
+
+
+def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:
+    """Run AOFlagger with this instrument's strategy on each baseline, adding to `flags` in place.
+
+    Parameters
+    ----------
+    excess : float32 ndarray, shape (n_time, n_baseline, n_channel)
+        Amplitudes in units of the noise, less their smooth level.
+    flags : bool ndarray, same shape
+        Those given are kept and their samples left out of the statistics.
+    baselines : int ndarray
+        Which to run on.
+
+    Notes
+    -----
+    SumThreshold and the scale-invariant rank operator (Offringa et al. 2010, 2012).
+    """
+    import aoflagger
+
+    n_time, _, n_channel = excess.shape
+    flagger = aoflagger.AOFlagger()
+    with as_file(files("dsaflow.visibilities") / "dsa110.lua") as strategy_file:
+        strategy = flagger.load_strategy_file(str(strategy_file))
+    image = flagger.make_image_set(n_time, n_channel, 1)
+    mask = flagger.make_flag_mask(n_time, n_channel, False)
+    for baseline in baselines:
+        mine = np.ascontiguousarray(flags[:, baseline].T)
+        mask.set_buffer(mine)
+        image.set_image_buffer(0, np.ascontiguousarray(excess[:, baseline].T, dtype=np.float64))
+        flags[:, baseline] = (strategy.run(image, mask).get_buffer() | mine).T
