@@ -400,7 +400,7 @@ class Qa(Section):
     )
     source_shape: Fraction = Field(
         0.1,
-        description="bright sources' flux within the beam against a point source's, warning beyond",
+        description="of the beam's width; bright sources wider or narrower by more are a warning",
     )
     flagged_fraction: Fraction = Field(
         0.5, description="of the visibilities, mean of the tiles; more (or none) is a warning"

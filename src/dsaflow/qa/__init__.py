@@ -1,0 +1,1 @@
+"""Quality control: gates, each a measured value, its limits and a verdict."""
