@@ -1,0 +1,1 @@
+"""Calibration: sky model, solver, solutions, their choice and application."""

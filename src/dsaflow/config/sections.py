@@ -523,6 +523,9 @@ class Publish(Section):
     """Publishing."""
 
     link: bool = Field(True, description="hard-link where the file system allows, else copy")
+    warned: bool = Field(
+        True, description="publish mosaics with warnings too; false: only those that pass every gate"
+    )
 
 
 class Report(Section):

@@ -1,0 +1,231 @@
+"""A tile's amplitude scalar from its catalogue sources, robust against their variability."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsaflow.calibration.predict import Predictor
+from dsaflow.calibration.skymodel import SkyModel
+from dsaflow.geometry import separation_rad
+
+_MERGE_RAD = np.radians(60.0 / 3600.0)
+_MAX_FITTED = 300
+_TUKEY = 4.685
+
+
+@dataclass
+class SourceFactors:
+    """Measured over catalogued flux of each group of sources (groups are closer than the beam).
+
+    Attributes
+    ----------
+    factor, noise_err : ndarray, shape (n_group,)
+        Ratio and its 1-sigma error from noise alone, with correlations.
+    catalog_err : ndarray
+        Fractional error of the catalogue's flux.
+    expected_snr : ndarray
+        Catalogued apparent flux over its noise: sources are selected on this, never on measured flux.
+    compact : ndarray of bool
+    members : ndarray, shape (n_source,)
+        Group of each source of the model; the last group (index n_group) is all the rest.
+    noise_jy : float
+        RMS of one visibility (real or imaginary part).
+    """
+
+    factor: NDArray
+    noise_err: NDArray
+    catalog_err: NDArray
+    expected_snr: NDArray
+    compact: NDArray
+    members: NDArray
+    rest_factor: float
+    noise_jy: float
+
+    def per_source(self) -> NDArray:
+        """Factor of each source of the model, shape (n_source,)."""
+        return np.append(self.factor, self.rest_factor)[self.members]
+
+
+@dataclass
+class Scale:
+    """Amplitude of the corrected data over the catalogue's (1 where they agree).
+
+    Attributes
+    ----------
+    value : float
+    noise_err : float
+        Relative error from noise and from the sources' variability.
+    catalog_err : float
+        Relative error from the catalogue's flux errors: the same each time this field is observed.
+    n_source : int
+    max_weight : float
+    scatter : float
+        Excess scatter of the sources beyond noise and catalogue errors.
+    """
+
+    value: float
+    noise_err: float
+    catalog_err: float
+    n_source: int
+    max_weight: float
+    scatter: float
+
+
+def group_sources(model: SkyModel, fitted: NDArray) -> NDArray:
+    """Group of each source: blends within 60 arcsec of a fitted source share its factor; -1 for the rest."""
+    group = np.full(len(model), -1)
+    leaders: list[int] = []
+    for k in np.flatnonzero(fitted):
+        if group[k] >= 0:
+            continue
+        near = separation_rad(model.ra_deg[k], model.dec_deg[k], model.ra_deg, model.dec_deg)
+        group[(near < _MERGE_RAD) & (group < 0)] = len(leaders)
+        leaders.append(k)
+    return group
+
+
+def fit_sources(
+    predictor: Predictor, data: NDArray, weight: NDArray, min_snr: float = 3.0
+) -> SourceFactors:
+    """Fit one factor for each bright group of sources jointly, and one for all the rest.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    data : complex64 ndarray, shape (n_time, n_baseline, n_channel)
+        Corrected visibilities, weighted mean over receptors.
+    weight : float32 ndarray, same shape
+        Number of visibilities in the mean; 0 where flagged.
+    min_snr : float
+        Expected S/N above which a source has a factor of its own.
+
+    Returns
+    -------
+    SourceFactors
+
+    Notes
+    -----
+    Linear least squares by residuals: each round predicts, correlates the residual with every
+    source over the unflagged visibilities, and steps with a normal matrix that neglects the flags'
+    pattern; its fixed point is the exact solution.
+    """
+    model, channels = predictor.model, slice(0, data.shape[2])
+    fill = weight.mean()
+    normal = predictor.normal_matrix(channels, every=4) * fill
+    residual = data - predictor.predict(channels)
+    noise = float(np.sqrt(_mean_power(residual, weight) / 2))
+    expected = np.sqrt(np.maximum(np.diag(normal), 0)) / noise
+    fitted = expected >= min_snr
+    fitted[_MAX_FITTED:] = False
+    group = group_sources(model, fitted)
+    n_group = group.max(initial=-1) + 1
+    members = np.where(group < 0, n_group, group)
+    indicator = np.zeros((len(model), n_group + 1))
+    indicator[np.arange(len(model)), members] = 1.0
+    indicator = indicator[:, indicator.any(axis=0)]
+    matrix = indicator.T @ normal @ indicator
+    factor = np.ones(indicator.shape[1])
+    error = np.full(len(factor), np.inf)
+    for _ in range(6):
+        step = np.linalg.solve(
+            matrix, indicator.T @ predictor.correlate(residual * weight, channels)
+        )
+        factor += step
+        scaled = predictor.rescaled(indicator @ factor)
+        residual = data - scaled.predict(channels)
+        noise = float(np.sqrt(_mean_power(residual, weight) / 2))
+        error = noise * np.sqrt(np.diag(np.linalg.inv(matrix)))
+        if np.all(np.abs(step) < 0.1 * error):
+            break
+    rest = factor[n_group] if len(factor) > n_group else 1.0
+    leaders = np.array([np.flatnonzero(group == g)[0] for g in range(n_group)], dtype=int)
+    flux = np.array([model.apparent_jy[group == g].sum() for g in range(n_group)])
+    catalog_err = np.array(
+        [
+            np.sqrt(((model.catalog_err * model.apparent_jy)[group == g] ** 2).sum())
+            for g in range(n_group)
+        ]
+    )
+    return SourceFactors(
+        factor[:n_group], error[:n_group], catalog_err / flux, 1.0 / error[:n_group],
+        model.compact[leaders], members, float(rest), noise,
+    )  # fmt: skip
+
+
+def _mean_power(residual: NDArray, weight: NDArray) -> float:
+    """Mean of weight |residual|^2 over the visibilities in use: the power of one receptor's noise."""
+    power = weight * (residual.real**2 + residual.imag**2)
+    return float(power.sum(dtype=float) / np.count_nonzero(weight))
+
+
+def robust_scale(factors: SourceFactors, max_weight: float, min_snr: float = 3.0) -> Scale:
+    """Tukey-biweight mean of the sources' factors with inverse-variance weights, capped.
+
+    Parameters
+    ----------
+    factors : SourceFactors
+    max_weight : float
+        Largest share of one source.
+    min_snr : float
+        Compact sources with an expected S/N above this take part.
+
+    Returns
+    -------
+    Scale
+        NaN value with no source.
+
+    Notes
+    -----
+    The scatter beyond noise and catalogue errors (variability) is found from the data by matching
+    the median absolute deviation, and widens every source's error alike.
+    """
+    use = factors.compact & (factors.expected_snr >= min_snr)
+    if not use.any():
+        return Scale(np.nan, np.nan, np.nan, 0, np.nan, np.nan)
+    ratio, noise, catalog = (
+        a[use] for a in (factors.factor, factors.noise_err, factors.catalog_err)
+    )
+    value, scatter = float(np.median(ratio)), 0.0
+    weight = np.ones(len(ratio))
+    for _ in range(50):
+        variance = noise**2 + value**2 * (catalog**2 + scatter**2)
+        base = _capped(1.0 / variance, max_weight)
+        deviate = (ratio - value) / np.sqrt(variance)
+        bisquare = np.where(
+            np.abs(deviate) < _TUKEY, (1 - np.minimum((deviate / _TUKEY) ** 2, 1)) ** 2, 0.0
+        )
+        weight = _capped(base * bisquare, max_weight)
+        new = float((weight * ratio).sum())
+        spread = 1.4826 * np.median(np.abs(ratio - new))
+        typical = np.median(noise**2 + value**2 * catalog**2)
+        scatter = float(np.sqrt(max(spread**2 - typical, 0.0)) / abs(new))
+        moved, value = abs(new - value), new
+        if moved < 1e-7 * abs(value):
+            break
+    # a biweight mean's variance is 1 / 0.95 of the mean's at the normal distribution
+    part = np.sqrt(
+        np.array([(weight**2 * noise**2).sum(), (weight**2).sum() * (value * scatter) ** 2])
+    )
+    return Scale(
+        value,
+        float(np.sqrt((part**2).sum() / 0.95) / value),
+        float(np.sqrt((weight**2 * catalog**2).sum() / 0.95)),
+        int((weight > 0).sum()),
+        float(weight.max()),
+        scatter,
+    )
+
+
+def _capped(weight: NDArray, limit: float) -> NDArray:
+    """Normalise weights so that none exceeds `limit` of the sum (or an equal share, where few remain)."""
+    weight = weight / weight.sum()
+    limit = max(limit, 1.0 / max(np.count_nonzero(weight), 1))
+    for _ in range(100):
+        above = weight > limit * (1 + 1e-9)
+        if not above.any():
+            break
+        free = 1.0 - limit * (weight >= limit).sum()
+        rest = weight[weight < limit].sum()
+        weight = np.where(weight >= limit, limit, weight * (free / rest if rest > 0 else 0.0))
+    return weight
