@@ -7,6 +7,8 @@ same channels, so the amplitudes' median over baselines shows it far below one b
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.visibilities.noise import masked_median
+
 # Scatter of the median of n Rayleigh amplitudes, relative to the median: 0.849 / (1.177 sqrt(n)).
 _MEDIAN_SCATTER = 0.721
 # Scatter of the mean of n Rayleigh amplitudes, relative to the mean.
@@ -15,6 +17,11 @@ _SIGNIFICANT = 6.0
 _CLIP = 4.0
 # A stuck integration repeats its predecessor to rounding; noise alone never comes so close.
 _REPEATED = 1e-4
+# A channel this far below its neighbours in amplitude over noise is drowned in interference.
+_SUNK = 0.75
+# ln of the least excess of a channel's noise over its neighbours' that is not taken for bandpass.
+_NOISY = 0.3
+_FEWEST_CHANNELS = 8
 
 
 def robust_trend(values: NDArray, degree: int = 2) -> NDArray:
@@ -104,19 +111,53 @@ def array_detector(scaled: NDArray, excess: float) -> NDArray:
     level = np.stack([np.median(slab, axis=0) for slab in scaled])
     n_time, n_baseline, n_channel = scaled.shape
     by_channel = np.median(level, axis=0)
-    width = max(9, n_channel // 8)
-    if n_channel <= 2 * width:
-        smooth = robust_trend(by_channel)
-    else:
-        smooth = running_median(by_channel, width)
+    smooth = _smooth_over_channels(by_channel)
     error = _MEDIAN_SCATTER / np.sqrt(n_baseline)
     bad_channel = by_channel > smooth * (1 + max(excess, _SIGNIFICANT * error / np.sqrt(n_time)))
+    # interference that changes with time raises the noise itself, below which a bright sky sinks
+    bad_channel |= by_channel < smooth * _SUNK
     relative = level / by_channel
     by_time = np.median(relative[:, ~bad_channel], axis=1)
     trend = robust_trend(by_time)
     bad_time = by_time > trend * (1 + max(excess, _SIGNIFICANT * error / np.sqrt(n_channel)))
     cell = relative > trend[:, None] * (1 + max(excess, _SIGNIFICANT * error))
     return cell | bad_time[:, None] | bad_channel
+
+
+def noisy_channels(sigma: NDArray) -> NDArray:
+    """Channels whose noise, median over baselines, stands out from their neighbours'.
+
+    Parameters
+    ----------
+    sigma : ndarray, shape (n_baseline, n_channel)
+        NaN where there are no data.
+
+    Returns
+    -------
+    bool ndarray, shape (n_channel,)
+
+    Notes
+    -----
+    The limit follows the channels' own scatter: the bandpass ripples, and jumps between subbands.
+    """
+    level = np.full(sigma.shape[1], np.nan)
+    live = np.isfinite(sigma).any(axis=0)
+    noisy = np.zeros(live.size, bool)
+    if np.count_nonzero(live) < _FEWEST_CHANNELS:
+        return noisy
+    level = np.log(masked_median(sigma[:, live], ~np.isfinite(sigma[:, live])))
+    # a window shorter than a subband, so that a jump between subbands is not taken for a narrow band
+    above = level - (running_median(level, 9) if level.size > 32 else robust_trend(level))
+    scatter = 1.4826 * np.median(np.abs(above))
+    noisy[live] = above > max(_NOISY, _SIGNIFICANT * scatter)
+    return noisy
+
+
+def _smooth_over_channels(values: NDArray) -> NDArray:
+    width = max(9, values.size // 8)
+    if values.size <= 2 * width:
+        return robust_trend(values)
+    return running_median(values, width)
 
 
 def antenna_detector(

@@ -16,7 +16,8 @@ from dsaflow.visibilities import detectors
 from dsaflow.visibilities.container import Visibilities
 from dsaflow.visibilities.flagfile import write_flags
 from dsaflow.visibilities.ms import read_ms
-from dsaflow.visibilities.noise import RAYLEIGH_MEDIAN, antenna_noise, baseline_noise, masked_median
+from dsaflow.visibilities.noise import antenna_noise, baseline_noise, masked_median
+from dsaflow.visibilities.skylevel import subtract_sky
 
 LOG = logging.getLogger(__name__)
 # Robust scatter (1.4826 MAD) of a Rayleigh amplitude, in sigma of one component.
@@ -125,7 +126,7 @@ def _flag_polarization(
     del data
     sigma = antenna_noise(sigma, vis.antenna1, vis.antenna2, ~dead)
     usable = np.isfinite(sigma) & (sigma > 0)
-    flags |= ~usable
+    flags |= ~usable | detectors.noisy_channels(np.where(usable, sigma, np.nan))
     scaled = np.divide(amplitude, np.where(usable, sigma, 1), out=amplitude)
     good = ~(dead[vis.antenna1] | dead[vis.antenna2])
     if not good.any():
@@ -135,23 +136,15 @@ def _flag_polarization(
     bad = detectors.antenna_detector(scaled, flags, vis.antenna1, vis.antenna2, vis.n_antenna)
     flags |= bad[:, vis.antenna1] | bad[:, vis.antenna2]
     count("antenna")
-    # the sky's own level, which changes as sources drift through the beam
-    scaled -= _smooth_in_time(scaled, flags)[:, :, None]
+    contiguous = bool(np.ptp(np.diff(vis.freq_hz)) < 0.1 * vis.channel_width_hz) and bool(
+        abs(vis.freq_hz[1] - vis.freq_hz[0]) < 1.5 * vis.channel_width_hz
+    )
+    subtract_sky(scaled, flags, contiguous)
     run_aoflagger(scaled, flags, np.flatnonzero(good))
     count("aoflagger")
     flags |= scaled > options.clip_sigma * _RAYLEIGH_SCATTER
     count("clip")
     return report
-
-
-def _smooth_in_time(scaled: NDArray, flags: NDArray) -> NDArray:
-    """Each baseline's level, robust over channels and smooth in time, shape (n_time, n_baseline)."""
-    level = masked_median(scaled.transpose(2, 0, 1), flags.transpose(2, 0, 1))
-    gap = ~np.isfinite(level)
-    if gap.any():
-        overall = masked_median(level, gap)
-        level = np.where(gap, np.where(np.isfinite(overall), overall, RAYLEIGH_MEDIAN), level)
-    return detectors.robust_trend(level)
 
 
 def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:

@@ -28,7 +28,7 @@ def masked_median(values: NDArray, mask: NDArray) -> NDArray:
 
 
 def baseline_noise(data: NDArray, flags: NDArray) -> NDArray:
-    """Sigma of one component of each baseline and channel, from differences of neighbouring samples.
+    """Sigma of one component of each baseline and channel, from differences between neighbours.
 
     Differences in time leave out the sky, whose fringes change little from one integration to the
     next, and interference that is steady; both would raise an amplitude's median. Where there are
