@@ -1,0 +1,197 @@
+"""The true sky of a strip, its changes from night to night, and the spoilt catalogue of it."""
+
+import csv
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsaflow.simulate.settings import SimulateSettings
+from dsaflow.simulate.variation import light_curve
+
+REFERENCE_HZ = 1.4e9
+# Positions from the VLA calibrator manual; Perley & Butler (2017), log10 S[Jy] in log10 GHz.
+CALIBRATORS = {
+    "3C138": (80.291192, 16.639458, (1.0088, -0.4981, -0.1552, -0.0102, 0.0223)),
+    "3C286": (202.784533, 30.509155, (1.2481, -0.4507, -0.1798, 0.0357)),
+    "3C48": (24.422081, 33.159759, (1.3253, -0.7553, -0.1914, 0.0498)),
+    "3C147": (85.650575, 49.852009, (1.4516, -0.6961, -0.2007, 0.0640, -0.0464, 0.0289)),
+}
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Sources; `flux_jy` is at 1.4 GHz outside any event, `coefficients` hold a calibrator's own spectrum."""
+
+    source_id: list[str]
+    ra_deg: NDArray
+    dec_deg: NDArray
+    flux_jy: NDArray
+    spectral_index: NDArray
+    compact: NDArray
+    kind: list[str]
+    coefficients: dict[int, tuple[float, ...]]
+
+    def spectrum_jy(self, freq_hz: NDArray) -> NDArray:
+        """Quiet flux, shape (n_source, n_freq)."""
+        power = self.spectral_index[:, None] * np.log(freq_hz[None, :] / REFERENCE_HZ)
+        flux = self.flux_jy[:, None] * np.exp(power)
+        for index, terms in self.coefficients.items():
+            flux[index] = 10 ** np.polynomial.polynomial.polyval(np.log10(freq_hz / 1e9), terms)
+        return flux
+
+
+def random(settings: SimulateSettings, purpose: str, *numbers: int) -> np.random.Generator:
+    """Independent stream of the one seed for a purpose, an epoch, a tile."""
+    key = [int.from_bytes(purpose.encode()[:8].ljust(8, b"_"), "big"), *numbers]
+    return np.random.default_rng(np.random.SeedSequence([settings.seed, *key]))
+
+
+def integral_counts_per_deg2(flux_jy: NDArray) -> NDArray:
+    """Sources per square degree above a flux at 1.4 GHz: 52 above 2.5 mJy, 17 above 10 mJy (NVSS-like)."""
+    low = 52.0 * (flux_jy / 2.5e-3) ** -0.80
+    high = 52.0 * 24.0**-0.80 * (flux_jy / 0.06) ** -1.45
+    return np.where(flux_jy < 0.06, low, high)
+
+
+def draw_fluxes_jy(
+    rng: np.random.Generator, area_deg2: float, low_jy: float, high_jy: float
+) -> NDArray:
+    """Poisson sample of the counts between two fluxes."""
+    grid = np.geomspace(low_jy, high_jy, 400)
+    above = integral_counts_per_deg2(grid)
+    number = rng.poisson(area_deg2 * (above[0] - above[-1]))
+    level = above[-1] + (above[0] - above[-1]) * rng.random(number)
+    return np.exp(np.interp(-level, -above, np.log(grid)))
+
+
+def make_sky(settings: SimulateSettings, track: tuple[NDArray, NDArray]) -> Sky:
+    """Draw the strip's sources around the pointing's track (ICRS deg) over the night."""
+    rng = random(settings, "sky")
+    ra, dec, flux, index = _population(settings, rng, track)
+    compact = rng.random(flux.size) < 0.5
+    kind = np.where(rng.random(flux.size) < settings.variable_fraction, "variable", "constant")
+    kinds = [
+        str(rng.choice(["flare", "slow", "scintillation"])) if k == "variable" else "constant"
+        for k in kind
+    ]
+    coefficients: dict[int, tuple[float, ...]] = {}
+    centre_ra, centre_dec = float(np.mean(track[0])), float(np.mean(track[1]))
+    if settings.event.kind != "none":
+        east, north = settings.event.offset_deg
+        ra = np.append(ra, centre_ra + east / np.cos(np.radians(centre_dec)))
+        dec, flux = np.append(dec, centre_dec + north), np.append(flux, settings.event.flux_jy)
+        index, compact = np.append(index, -0.3), np.append(compact, True)
+        kinds.append(settings.event.kind)
+    if settings.calibrator:
+        cal_ra, cal_dec, terms = CALIBRATORS[settings.calibrator]
+        coefficients[ra.size] = terms
+        at_1400 = 10 ** np.polynomial.polynomial.polyval(np.log10(1.4), terms)
+        ra, dec, flux = np.append(ra, cal_ra), np.append(dec, cal_dec), np.append(flux, at_1400)
+        index, compact = np.append(index, -0.7), np.append(compact, True)
+        kinds.append("calibrator")
+    names = [f"S{r:08.4f}{d:+08.4f}".replace(".", "") for r, d in zip(ra % 360, dec, strict=True)]
+    return Sky(names, ra % 360, dec, flux, index, compact, kinds, coefficients)
+
+
+def _population(
+    settings: SimulateSettings, rng: np.random.Generator, track: tuple[NDArray, NDArray]
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    if settings.source_table:
+        with open(settings.source_table, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        keys = ("ra_deg", "dec_deg", "flux_jy", "spectral_index")
+        columns = [np.array([float(row[k]) for row in rows]) for k in keys]
+        return columns[0], columns[1], columns[2], columns[3]
+    radius = settings.field_radius_deg
+    middle_ra, middle_dec = float(np.mean(track[0])), float(np.mean(track[1]))
+    half_ra = 0.5 * float(np.ptp(track[0])) + radius / np.cos(np.radians(abs(middle_dec) + radius))
+    low, high = np.sin(np.radians([middle_dec - radius, middle_dec + radius]))
+    area = np.radians(2 * half_ra) * (high - low) * (180 / np.pi) ** 2
+    flux = draw_fluxes_jy(rng, area, settings.min_flux_jy, settings.max_flux_jy)
+    ra = middle_ra + half_ra * (2 * rng.random(flux.size) - 1)
+    dec = np.degrees(np.arcsin(low + (high - low) * rng.random(flux.size)))
+    index = rng.normal(-0.7, 0.2, flux.size)
+    if settings.effects.far_sources:
+        ra, dec, flux, index = _far_sources(rng, middle_ra, middle_dec, ra, dec, flux, index)
+    offset = np.min(np.hypot(
+        ((ra[:, None] - track[0] + 180) % 360 - 180) * np.cos(np.radians(dec))[:, None], dec[:, None] - track[1]
+    ), axis=1)  # fmt: skip
+    apparent = flux * np.exp(-np.log(2) * np.square(offset / 1.35))
+    if settings.effects.far_sources:
+        apparent = np.where(offset > radius, np.inf, apparent)
+    keep = np.sort(np.argsort(-apparent, kind="stable")[: settings.max_sources])
+    return ra[keep], dec[keep], flux[keep], index[keep]
+
+
+def _far_sources(rng, ra0, dec0, ra, dec, flux, index):
+    """Sources above 1 Jy from 2.5 to 10 deg away, and one that appears as bright as Cas A does."""
+    number = rng.poisson(integral_counts_per_deg2(np.array(1.0)) * np.pi * (10**2 - 2.5**2))
+    distance = np.sqrt(rng.uniform(2.5**2, 10**2, number))
+    angle = rng.uniform(0, 2 * np.pi, number)
+    bright = draw_fluxes_jy(rng, 1e6, 1.0, 20.0)[:number]
+    distance, angle = np.append(distance, 4.2), np.append(angle, 0.7)
+    bright = np.append(bright, 1700.0)
+    far_dec = dec0 + distance * np.cos(angle)
+    far_ra = ra0 + distance * np.sin(angle) / np.cos(np.radians(far_dec))
+    return (
+        np.append(ra, far_ra), np.append(dec, far_dec), np.append(flux, bright),
+        np.append(index, np.full(bright.size, -0.75)),
+    )  # fmt: skip
+
+
+def night_factors(settings: SimulateSettings, sky: Sky, epoch: int, freq_hz: NDArray) -> NDArray:
+    """Flux of each source in a night over its quiet flux, shape (n_source, n_freq)."""
+    factors = np.ones((len(sky.source_id), freq_hz.size))
+    for index, kind in enumerate(sky.kind):
+        if kind not in ("constant", "calibrator"):
+            rng = random(settings, "curve", index)
+            curve = light_curve(kind, settings, rng, freq_hz / REFERENCE_HZ)
+            factors[index] = curve[epoch]
+    return factors
+
+
+def reference_catalog(settings: SimulateSettings, sky: Sky) -> dict[str, NDArray]:
+    """The catalogue handed to the pipeline: the truth, spoilt as a survey would spoil it."""
+    rng = random(settings, "catalog")
+    n = len(sky.source_id)
+    flux, ra, dec = sky.flux_jy.copy(), sky.ra_deg.copy(), sky.dec_deg.copy()
+    noise_jy = 0.45e-3
+    if settings.effects.spoilt_catalog:
+        free = np.array([kind != "calibrator" for kind in sky.kind])
+        flux = np.where(free, flux * (1 + 0.05 * rng.standard_normal(n)), flux)
+        varied = free & (rng.random(n) < 0.03)
+        flux = np.where(varied, flux * np.where(rng.random(n) < 0.5, 0.7, 1.3), flux)
+        flux = np.where(free, flux + noise_jy * rng.standard_normal(n), flux)
+        error_deg = np.where(free, np.minimum(1.0, 2.5e-3 / sky.flux_jy) / 3600, 0.0)
+        dec = dec + error_deg * rng.standard_normal(n)
+        ra = ra + error_deg * rng.standard_normal(n) / np.cos(np.radians(dec))
+    keep = np.flatnonzero(flux >= 2.5e-3)
+    columns = {
+        "source_id": np.array(sky.source_id)[keep],
+        "ra_deg": ra[keep] % 360,
+        "dec_deg": dec[keep],
+        "flux_jy": flux[keep],
+        "compact": sky.compact[keep],
+    }
+    if settings.effects.spoilt_catalog:
+        columns = _with_spurious(rng, columns)
+    columns["flux_err_jy"] = np.hypot(0.03 * columns["flux_jy"], noise_jy)
+    columns["spectral_index"] = np.full(columns["flux_jy"].size, np.nan)
+    return columns
+
+
+def _with_spurious(rng: np.random.Generator, columns: dict[str, NDArray]) -> dict[str, NDArray]:
+    number = max(1, round(0.01 * columns["flux_jy"].size))
+    ra = rng.uniform(columns["ra_deg"].min(), columns["ra_deg"].max(), number)
+    dec = rng.uniform(columns["dec_deg"].min(), columns["dec_deg"].max(), number)
+    extra = {
+        "source_id": np.array(
+            [f"X{r:08.4f}{d:+08.4f}".replace(".", "") for r, d in zip(ra, dec, strict=True)]
+        ),
+        "ra_deg": ra,
+        "dec_deg": dec,
+        "flux_jy": 2.5e-3 * rng.random(number) ** -0.8,
+        "compact": np.zeros(number, dtype=bool),
+    }
+    return {key: np.concatenate([columns[key], extra[key]]) for key in columns}
