@@ -6,6 +6,7 @@
 import argparse
 import difflib
 import json
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -29,8 +30,10 @@ WIDTH = 98
 
 
 def _comment(text: str, indent: str) -> str:
-    lines = textwrap.wrap(" ".join(text.split()), WIDTH - len(indent) - 2, break_on_hyphens=False)
-    return "".join(f"{indent}# {line}\n" for line in lines)
+    """Wrap to comment lines; a no-break space keeps a range on one line and becomes a space."""
+    text = re.sub(r"[ \n]+", " ", text)
+    lines = textwrap.wrap(text, WIDTH - len(indent) - 2, break_on_hyphens=False)
+    return "".join(f"{indent}# {line}\n".replace("\N{NO-BREAK SPACE}", " ") for line in lines)
 
 
 def _limits(schema: dict[str, Any]) -> str:
@@ -60,7 +63,7 @@ def _section_yaml(model: BaseModel, depth: int) -> str:
             parts.append(f"{blank}{_comment(about, indent)}{indent}{name}:\n")
             parts.append(_section_yaml(value, depth + 1))
             continue
-        limits = _limits(properties[name])
+        limits = _limits(properties[name]).replace(" ", "\N{NO-BREAK SPACE}")
         about = (field.description or "") + (f" ({limits})" if limits else "")
         style = None if isinstance(values[name], list | dict) else False
         entry = yaml.safe_dump(
