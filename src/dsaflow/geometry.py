@@ -34,12 +34,21 @@ DSA110 = Site()
 
 
 @lru_cache(maxsize=1)
-def _iers_table():
-    """Earth-rotation table shipped with astropy-iers-data; nothing is downloaded."""
-    from astropy.utils import iers
+def _iers_table() -> NDArray:
+    """Columns MJD, polar motion x and y [arcsec], UT1-UTC [s] of IERS finals2000A; nothing is downloaded.
 
-    iers.conf.auto_download = False
-    return iers.earth_orientation_table.get()
+    The same file that astropy reads, from the package astropy-iers-data; its fixed columns are sliced
+    here because astropy's reader takes a second, and every rule is a process of its own.
+    """
+    from astropy_iers_data import IERS_A_FILE
+
+    with open(IERS_A_FILE) as stream:
+        rows = [
+            (line[7:15], line[18:27], line[37:46], line[58:68])
+            for line in stream
+            if line[58:68].strip()
+        ]
+    return np.array(rows, dtype=float).T
 
 
 def earth_orientation(time_mjd: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
@@ -51,8 +60,8 @@ def earth_orientation(time_mjd: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
         A time beyond the table's predictions: never extrapolated, since 1 s of UT1 is 15 arcsec.
     """
     time_mjd = np.atleast_1d(np.asarray(time_mjd, dtype=float))
-    table = _iers_table()
-    mjd, last = table["MJD"].value, table["MJD"].value[-1]
+    mjd, pole_x, pole_y, ut1_utc = _iers_table()
+    last = mjd[-1]
     if time_mjd.min() < mjd[0] or time_mjd.max() > last:
         raise ValueError(
             f"UT1-UTC is known for MJD {mjd[0]:.0f} to {last:.0f}, not for "
@@ -63,10 +72,10 @@ def earth_orientation(time_mjd: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
     )
     # UT1-UTC jumps at leap seconds: interpolate UT1-TAI instead
     leap_s = erfa.dat(*_calendar(mjd[near]))
-    ut1_tai = np.interp(time_mjd, mjd[near], table["UT1_UTC"][near].to_value("s") - leap_s)
+    ut1_tai = np.interp(time_mjd, mjd[near], ut1_utc[near] - leap_s)
     dut1 = ut1_tai + erfa.dat(*_calendar(time_mjd))
-    x = np.interp(time_mjd, mjd[near], table["PM_x"][near].to_value("rad"))
-    y = np.interp(time_mjd, mjd[near], table["PM_y"][near].to_value("rad"))
+    x = np.radians(np.interp(time_mjd, mjd[near], pole_x[near]) / 3600)
+    y = np.radians(np.interp(time_mjd, mjd[near], pole_y[near]) / 3600)
     return dut1, x, y
 
 
