@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dsaflow.calibration.predict import Predictor
 from dsaflow.calibration.scale import Scale, SourceFactors, fit_sources, robust_scale
 from dsaflow.calibration.skymodel import SkyModel
-from dsaflow.calibration.solver import NormalEquations, accumulate, solve
+from dsaflow.calibration.solver import NormalEquations, solve
 from dsaflow.calibration.tile import (
     AveragedTile,
     divide_gains,
@@ -107,7 +107,7 @@ def solve_field(
     """
     vis = tile.vis
     predictor = Predictor(vis, model, beam, tile.spread_hz)
-    current = predictor
+    current, known = predictor, None
     for _ in range(2):
         equations = integration_equations(tile, current, uv_min_lambda)
         interval = choose_interval(equations, tile, interval_s, good_snr)
@@ -116,8 +116,9 @@ def solve_field(
             summed, vis.antenna1, vis.antenna2, vis.n_antenna, phase_only=not amplitudes
         )
         gain = _centred(np.where(solution.snr >= min_snr, solution.gain, np.nan))
-        factors = _factors(tile, predictor, gain, interval)
-        current = predictor.rescaled(factors.per_source())
+        factors = _factors(tile, predictor, gain, interval, known)
+        known = factors.per_source()
+        current = predictor.rescaled(known)
     scale = robust_scale(factors, max_weight)
     return FieldGains(gain, solution.error, solution.snr, interval, factors, scale)
 
@@ -168,7 +169,11 @@ def sum_intervals(equations: NormalEquations, interval: NDArray) -> NormalEquati
 
 
 def _factors(
-    tile: AveragedTile, predictor: Predictor, gain: NDArray, interval: NDArray
+    tile: AveragedTile,
+    predictor: Predictor,
+    gain: NDArray,
+    interval: NDArray,
+    start: NDArray | None,
 ) -> SourceFactors:
     """Sources' factors in data with these gains divided out, on a thinned set of channels."""
     thin = thin_channels(tile, _SCALE_CHANNELS)
@@ -184,4 +189,4 @@ def _factors(
         sky = replace(predictor.model, flux_jy=predictor.model.flux_jy[:, keep])
         predictor = Predictor(thin.vis, sky, predictor.beam, thin.spread_hz)
     mean, weight = receptor_mean(corrected)
-    return fit_sources(predictor, mean, weight)
+    return fit_sources(predictor, mean, weight, start=start)

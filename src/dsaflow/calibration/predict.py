@@ -79,7 +79,7 @@ def antenna_delays(vis: Visibilities, ra_deg: NDArray, dec_deg: NDArray) -> tupl
 
 
 class Predictor:
-    """Model visibilities and source-by-source products, one integration and block of channels at a time.
+    """Model visibilities and source-by-source products, by integration and block of channels.
 
     A baseline's phasor is a product of two antennas', so the sum over sources is a matrix product.
     Smearing within the integration is the mean of the phasors at +-T/(2 sqrt 3) about its middle
@@ -104,13 +104,13 @@ class Predictor:
         self.offset_s = vis.integration_s / (2 * np.sqrt(3.0))
         smearing = np.ptp(self.rate_m_s, axis=1).max(initial=0.0) * self.offset_s
         turns = smearing * vis.freq_hz[-1] / SPEED_OF_LIGHT_M_S
-        # a loss of (2 pi turns)^2 / 2 < 1e-4 is left out
-        in_time = (-1, 1) if 2 * np.pi * turns > 1e-2 else (0,)
+        # a loss below (2 pi turns)^2 / 2 = 2e-4 on the longest baseline is left out
+        in_time = (-1, 1) if 2 * np.pi * turns > 2e-2 else (0,)
         in_freq = (-1, 1) if spread_hz > 0 else (0,)
         self.steps = [(a, b) for a in in_time for b in in_freq]
 
     def phasors(self, time: int, channels: slice, step: tuple[int, int]) -> NDArray:
-        """exp(2 pi i nu delay) of each antenna, shape (n_channel, n_antenna, n_source), complex64."""
+        """exp(2 pi i nu delay), shape (n_channel, n_antenna, n_source), complex64."""
         key = (time, channels.start, channels.stop, step)
         if key in self._cache:
             return self._cache[key]
@@ -133,16 +133,17 @@ class Predictor:
 
     def apparent(self, channels: slice) -> NDArray:
         """Apparent flux [Jy] of each source, shape (n_time, n_channel, n_source), float32."""
-        model = self.model
-        response = beam_response(
-            self.vis, model.ra_deg, model.dec_deg, self.beam, self.vis.freq_hz[channels]
-        )
-        return (response * model.flux_jy[:, channels]).transpose(0, 2, 1).astype(np.float32)
+        model, key = self.model, ("beam", channels.start, channels.stop)
+        if key not in self._cache:
+            self._cache[key] = beam_response(
+                self.vis, model.ra_deg, model.dec_deg, self.beam, self.vis.freq_hz[channels]
+            ).transpose(0, 2, 1)
+        return (self._cache[key] * model.flux_jy[:, channels].T).astype(np.float32)
 
     def blocks(
         self, channels: slice
     ) -> Iterator[tuple[int, NDArray, list[tuple[NDArray, NDArray]]]]:
-        """Yield (time index, apparent flux (n_channel, n_source), [(phasors, weighted phasors)])."""
+        """Yield time index, apparent flux (n_channel, n_source), [(phasors, weighted)]."""
         flux = self.apparent(channels) / np.float32(len(self.steps))
         for time in range(len(self.vis.time_mjd)):
             pairs = []

@@ -11,6 +11,7 @@ from dsaflow.geometry import separation_rad
 
 _MERGE_RAD = np.radians(60.0 / 3600.0)
 _MAX_FITTED = 300
+_MAX_ROUNDS = 6
 _TUKEY = 4.685
 
 
@@ -75,7 +76,7 @@ class Scale:
 def group_sources(model: SkyModel, fitted: NDArray) -> NDArray:
     """Group of each source: blends within 60 arcsec of a fitted source share its factor; -1 for the rest."""
     group = np.full(len(model), -1)
-    leaders: list[int] = []
+    leaders = []
     for k in np.flatnonzero(fitted):
         if group[k] >= 0:
             continue
@@ -86,7 +87,11 @@ def group_sources(model: SkyModel, fitted: NDArray) -> NDArray:
 
 
 def fit_sources(
-    predictor: Predictor, data: NDArray, weight: NDArray, min_snr: float = 3.0
+    predictor: Predictor,
+    data: NDArray,
+    weight: NDArray,
+    min_snr: float = 3.0,
+    start: NDArray | None = None,
 ) -> SourceFactors:
     """Fit one factor for each bright group of sources jointly, and one for all the rest.
 
@@ -99,6 +104,8 @@ def fit_sources(
         Number of visibilities in the mean; 0 where flagged.
     min_snr : float
         Expected S/N above which a source has a factor of its own.
+    start : ndarray, shape (n_source,), optional
+        Factors to start from.
 
     Returns
     -------
@@ -113,7 +120,8 @@ def fit_sources(
     model, channels = predictor.model, slice(0, data.shape[2])
     fill = weight.mean()
     normal = predictor.normal_matrix(channels, every=4) * fill
-    residual = data - predictor.predict(channels)
+    current = np.ones(len(model)) if start is None else start
+    residual = data - predictor.rescaled(current).predict(channels)
     noise = float(np.sqrt(_mean_power(residual, weight) / 2))
     expected = np.sqrt(np.maximum(np.diag(normal), 0)) / noise
     fitted = expected >= min_snr
@@ -125,19 +133,19 @@ def fit_sources(
     indicator[np.arange(len(model)), members] = 1.0
     indicator = indicator[:, indicator.any(axis=0)]
     matrix = indicator.T @ normal @ indicator
-    factor = np.ones(indicator.shape[1])
-    error = np.full(len(factor), np.inf)
-    for _ in range(6):
+    factor = (indicator.T @ current) / indicator.sum(axis=0)
+    inverse_diagonal = np.diag(np.linalg.inv(matrix))
+    for _ in range(_MAX_ROUNDS):
         step = np.linalg.solve(
             matrix, indicator.T @ predictor.correlate(residual * weight, channels)
         )
-        factor += step
+        factor = factor + step
+        if np.all(np.abs(step) < 0.1 * noise * np.sqrt(inverse_diagonal)):
+            break
         scaled = predictor.rescaled(indicator @ factor)
         residual = data - scaled.predict(channels)
         noise = float(np.sqrt(_mean_power(residual, weight) / 2))
-        error = noise * np.sqrt(np.diag(np.linalg.inv(matrix)))
-        if np.all(np.abs(step) < 0.1 * error):
-            break
+    error = noise * np.sqrt(inverse_diagonal)
     rest = factor[n_group] if len(factor) > n_group else 1.0
     leaders = np.array([np.flatnonzero(group == g)[0] for g in range(n_group)], dtype=int)
     flux = np.array([model.apparent_jy[group == g].sum() for g in range(n_group)])
