@@ -12,6 +12,7 @@ from typing import Any, Literal
 from dsaflow.fileio import read_json, to_plain, write_json
 
 _FORMAT = 1
+_CATALOG_MARGIN_DEG = 5.0
 
 
 @dataclass(frozen=True)
@@ -199,15 +200,16 @@ class Plan:
         after = [c for c in near if c.mid_mjd >= target.mid_mjd][:each_side]
         return [c.tile for c in sorted(before + after, key=distance)]
 
-    def strip_region(self, strip: str) -> dict[str, float]:
-        """Patch of sky under a strip's admitted tile centres, ICRS [deg].
+    def strip_region(self, strip: str) -> dict[str, Any]:
+        """Patch of sky that a strip's admitted tiles see, for the reference catalogue.
 
         Returns
         -------
         dict
-            ``ra_deg`` and ``dec_deg`` of the middle, ``ra_half_width_deg`` (180: all round) and
-            ``dec_half_width_deg``. The beam's own radius is not added. Edges are rounded outward
-            (15 and 0.5 deg), so that one more tile seldom asks for a new catalogue.
+            ``dec_deg``: the strip's declination; ``ra_range_deg``: west and east end, ICRS, through
+            0 h where the second is the smaller, (0, 360) for all. The ends are 5 deg on the sky
+            beyond the outermost tile centres and rounded outward to 15 deg, so that one more tile
+            seldom asks for a new catalogue.
         """
         tiles = self.strip_tiles(strip)
         ra = sorted({t.ra_deg for t in tiles})
@@ -215,15 +217,14 @@ class Plan:
         arcs = [(b - a) % 360.0 or 360.0 for a, b in zip(ra, ra[1:] + ra[:1], strict=True)]
         widest = arcs.index(max(arcs))
         first = ra[(widest + 1) % len(ra)]
-        low = math.floor(first / 15.0) * 15.0
-        high = math.ceil((first + 360.0 - arcs[widest]) / 15.0) * 15.0
-        dec = [t.dec_deg for t in tiles]
-        south, north = math.floor(2 * min(dec)) / 2, math.ceil(2 * max(dec)) / 2
+        declination_deg = float(strip.removeprefix("dec"))
+        margin = _CATALOG_MARGIN_DEG / math.cos(math.radians(declination_deg))
+        low = math.floor((first - margin) / 15.0) * 15.0
+        high = math.ceil((first + 360.0 - arcs[widest] + margin) / 15.0) * 15.0
+        whole = high - low >= 360.0
         return {
-            "ra_deg": 0.5 * (low + high) % 360.0,
-            "dec_deg": 0.5 * (south + north),
-            "ra_half_width_deg": min(0.5 * (high - low), 180.0),
-            "dec_half_width_deg": 0.5 * (north - south),
+            "dec_deg": declination_deg,
+            "ra_range_deg": [0.0, 360.0] if whole else [low % 360.0, high % 360.0],
         }
 
     def to_dict(self) -> dict[str, Any]:
