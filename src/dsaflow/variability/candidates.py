@@ -85,18 +85,21 @@ def find_candidates(
         if veto[source]:
             continue
         candidate = _describe(int(source), curves, normal, bands, result, options)
-        share = candidate["neighbour_depth"] / candidate["depth"]
-        sigma = candidate["neighbour_depth"] / candidate["neighbour_depth_err"]
-        if (
-            candidate["n_neighbours"] >= options.neighbour_min
-            and share > _COMMON_SHARE
-            and sigma > 3
-        ):
+        if _common_cause(candidate, options):
             veto[source] = "neighbours_dip"
             continue
         candidate["rank"] = len(result.candidates) + 1
         result.candidates.append(candidate)
     return result
+
+
+def _common_cause(candidate: dict[str, Any], options: Variability) -> bool:
+    """Whether the neighbours dip too: on average, or two of them by themselves."""
+    if candidate["n_neighbours"] < options.neighbour_min:
+        return False
+    mean, error = candidate["neighbour_depth"], candidate["neighbour_depth_err"]
+    together = mean > _COMMON_SHARE * candidate["depth"] and mean > 3 * error
+    return together or candidate["n_neighbours_dipping"] >= 2
 
 
 def _describe(
@@ -114,7 +117,7 @@ def _describe(
     k = int(events.template[source])
     ratio = float(events.log_likelihood_ratio[source])
     start, duration = float(bank.start_mjd[k]), float(bank.duration_days[k])
-    mean, error, near = neighbour_depth(
+    mean, error, dipping, near = neighbour_depth(
         source,
         bank.dip[k],
         float(events.depth[source]),
@@ -135,6 +138,7 @@ def _describe(
         bank.dip[k],
         float(bank.mid_mjd[k]),
         duration,
+        float(events.depth[source]),
         options.lens_source_size,
     )
     inside = (curves.mjd >= start) & (curves.mjd <= start + duration)
@@ -170,6 +174,7 @@ def _describe(
         "neighbour_depth": mean,
         "neighbour_depth_err": error,
         "n_neighbours": len(near),
+        "n_neighbours_dipping": dipping,
         "flags": _flags(source, curves, normal, events, inside, len(near), options),
     }
 

@@ -78,6 +78,16 @@ def lens_bands(
     return np.array([np.interp(offset, *_profile(float(a), source_size), right=0) for a in scaled])
 
 
+def depth_scaling(depth: float, freq_hz: np.ndarray) -> np.ndarray:
+    """Depth on the axis of a lens in each sub-band over that at the mean of the frequencies.
+
+    The depth is alpha / (1 + alpha) (Clegg et al. 1998), alpha scales as wavelength squared.
+    """
+    depth = float(np.clip(depth, 0.01, 0.99))
+    strength = depth / (1 - depth) * np.square(freq_hz.mean() / freq_hz)
+    return strength / (1 + strength) / depth
+
+
 def measure_chromaticity(
     curve: np.ndarray,
     variance: np.ndarray,
@@ -86,6 +96,7 @@ def measure_chromaticity(
     dip: np.ndarray,
     mid_mjd: float,
     duration_days: float,
+    event_depth: float,
     source_size: float,
 ) -> Chromaticity:
     """Fit the event to each sub-band and compare a plasma lens with an achromatic event.
@@ -98,12 +109,15 @@ def measure_chromaticity(
     mjd : ndarray, shape (n_epoch,)
     dip : ndarray, shape (n_epoch,)
         The candidate's template.
+    mid_mjd, duration_days, event_depth : float
+        As found in the whole band.
 
     Notes
     -----
-    Both hypotheses have the same free parameters (amplitude, mid time, duration, one shape
-    parameter, a baseline for each sub-band); the achromatic one may take every shape of the bank
-    and every lens shape, frozen in frequency.
+    Both hypotheses have the same shapes and free parameters (amplitude, mid time, duration, a
+    baseline for each sub-band), so that only colour tells them apart: each lens with its strength
+    scaled as wavelength squared or frozen; the Gaussian dip and the box with the depth of a lens,
+    alpha / (1 + alpha), scaled likewise, or frozen.
     """
     if len(freq_hz) < 2:
         nothing = np.full(len(freq_hz), np.nan)
@@ -115,12 +129,13 @@ def measure_chromaticity(
         ratio = float(depth[low] / depth[high])
         ratio_err = float(np.hypot(error[low], ratio * error[high]) / depth[high])
     shapes = event_shapes((), source_size)
+    tilt = depth_scaling(event_depth, freq_hz)
     lens_gain = frozen_gain = 0.0
     for stretch in _DURATION_STEPS:
         for shift in _MID_STEPS:
             width = duration_days * stretch
             phase = (mjd - mid_mjd - shift * duration_days) / width
-            lens, frozen = _improvements(curve, variance, freq_hz, phase, source_size, shapes)
+            lens, frozen = _improvements(curve, variance, freq_hz, phase, source_size, shapes, tilt)
             lens_gain, frozen_gain = max(lens_gain, lens), max(frozen_gain, frozen)
     log_ratio = 0.5 * (lens_gain - frozen_gain)
     label = "undecided"
@@ -138,12 +153,15 @@ def _improvements(
     phase: np.ndarray,
     source_size: float,
     shapes: dict[str, Shape],
+    tilt: np.ndarray,
 ) -> tuple[float, float]:
     """Best chi-squared improvement of a lens, and of a shape frozen in frequency."""
     centre = np.array([freq_hz.mean()] * len(freq_hz))
     lens = [lens_bands(phase, a, source_size, freq_hz) for a in _STRENGTHS]
     frozen = [lens_bands(phase, a, source_size, centre) for a in _STRENGTHS]
-    frozen += [np.broadcast_to(s(phase), curve.shape) for s in shapes.values()]
+    plain = [np.broadcast_to(shape(phase), curve.shape) for shape in shapes.values()]
+    lens += [dip * tilt[:, None] for dip in plain]
+    frozen += plain
     gains = _common_amplitude_gain(curve, variance, np.array(lens + frozen))
     return float(gains[: len(lens)].max()), float(gains[len(lens) :].max())
 

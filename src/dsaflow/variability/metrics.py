@@ -77,7 +77,9 @@ def sigma_dev(flux: np.ndarray) -> np.ndarray:
     _, deviation, count = _moments(flux)
     spread = np.sqrt(np.square(deviation).sum(axis=-1) / np.maximum(count - 1, 1))
     valid = (count >= 2) & (spread > 0)
-    return np.where(valid, np.abs(deviation).max(axis=-1, initial=0.0) / np.where(valid, spread, 1), np.nan)
+    return np.where(
+        valid, np.abs(deviation).max(axis=-1, initial=0.0) / np.where(valid, spread, 1), np.nan
+    )
 
 
 def _moments(flux: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -165,6 +165,7 @@ _CANDIDATE_COLUMNS: dict[str, tuple[type, str, str]] = {
     "neighbour_depth": (float, "", "mean depth of the same event in neighbours"),
     "neighbour_depth_err": (float, "", "1 sigma"),
     "n_neighbours": (int, "", "that could show it"),
+    "n_neighbours_dipping": (int, "", "that dip by half of the depth at 4 sigma"),
     "flags": (str, "", "separated by semicolons"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,22 @@ class TemplateBank:
     def __len__(self) -> int:
         return len(self.dip)
 
+    @cached_property
+    def square(self) -> np.ndarray:
+        """Square of the dips."""
+        return np.square(self.dip)
+
+    @cached_property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Epochs before and after each event, as 0 and 1."""
+        before, after = outside_sides(self.dip)
+        return before.astype(float), after.astype(float)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Epochs in the lower half of each dip, as 0 and 1."""
+        return (self.dip > INSIDE_LEVEL).astype(float)
+
 
 def gaussian_dip(phase: np.ndarray) -> np.ndarray:
     """Gaussian of unit depth and unit full width at half depth."""
@@ -55,6 +72,11 @@ def gaussian_dip(phase: np.ndarray) -> np.ndarray:
 def box_dip(phase: np.ndarray) -> np.ndarray:
     """1 within half a width of the centre, else 0."""
     return (np.abs(phase) <= 0.5).astype(float)
+
+
+def flat_dip(phase: np.ndarray) -> np.ndarray:
+    """Flat bottom with soft edges (a sixth-order Gaussian), of unit full width at half depth."""
+    return np.exp2(-np.power(2 * np.clip(phase, -2, 2), 6))
 
 
 def lens_dip(strength: float, source_size: float) -> Shape:
@@ -71,8 +93,12 @@ def lens_dip(strength: float, source_size: float) -> Shape:
 
 
 def event_shapes(strengths: Sequence[float], source_size: float) -> dict[str, Shape]:
-    """Shapes of the bank by name: Gaussian, box, and one lens for each strength."""
-    shapes: dict[str, Shape] = {"gaussian": gaussian_dip, "box": box_dip}
+    """Shapes of the bank by name: Gaussian, flat, box, and one lens for each strength."""
+    shapes: dict[str, Shape] = {
+        "gaussian": gaussian_dip,
+        "flat": flat_dip,
+        "box": box_dip,
+    }
     for strength in strengths:
         shapes[f"lens_{strength:g}"] = lens_dip(strength, source_size)
     return shapes

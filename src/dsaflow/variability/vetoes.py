@@ -56,7 +56,7 @@ def neighbour_depth(
     dec_deg: np.ndarray,
     radius_deg: float,
     number: int,
-) -> tuple[float, float, np.ndarray]:
+) -> tuple[float, float, int, np.ndarray]:
     """Mean depth of the same event in the nearest neighbours that could show it.
 
     A neighbour can show it where its own depth error is below a third of the candidate's depth.
@@ -67,6 +67,8 @@ def neighbour_depth(
     -------
     mean, error : float
         NaN without neighbours.
+    n_dipping : int
+        Neighbours that by themselves dip by half of the candidate's depth or more, at 4 sigma.
     index : ndarray of int
         The neighbours used, nearest first.
     """
@@ -78,9 +80,10 @@ def neighbour_depth(
     order = np.argsort(distance[near], kind="stable")[:number]
     near, depths, errors = near[order], depths[order], errors[order]
     if len(near) == 0:
-        return np.nan, np.nan, near
+        return np.nan, np.nan, 0, near
     weight = 1 / np.square(np.maximum(errors, 0.1 * depth))
     mean = float((weight * depths).sum() / weight.sum())
     spread = float((weight * np.square(depths - mean)).sum() / weight.sum())
     error = np.sqrt(max(1 / weight.sum(), spread / max(len(near) - 1, 1)))
-    return mean, float(error), near
+    dipping = (depths > 0.5 * depth) & (depths > 4 * errors)
+    return mean, float(error), int(dipping.sum()), near
