@@ -58,7 +58,7 @@ def interpolation_loss(fwhm_pix: float) -> float:
 
 
 def node_map(
-    target: Grid, source: Grid, window: tuple[int, int, int, int]
+    target: Grid, source: Grid, window: tuple[int, int, int, int], step: int = STEP
 ) -> tuple[NDArray, NDArray]:
     """Source pixel coordinates at the nodes of a window of the target grid.
 
@@ -66,16 +66,18 @@ def node_map(
     ----------
     target, source : Grid
     window : (y0, y1, x0, x1)
-        Half-open pixel ranges of `target`; y0 and x0 are multiples of `STEP`.
+        Half-open pixel ranges of `target`.
+    step : int
+        Pixels between nodes.
 
     Returns
     -------
     map_x, map_y : ndarray, shape (n_node_y, n_node_x)
-        Nodes at y0, y0 + STEP, ... up to the first one >= y1 - 1.
+        Nodes at y0, y0 + step, ... up to the first one >= y1 - 1.
     """
     y0, y1, x0, x1 = window
-    rows = y0 + STEP * np.arange(-(-(y1 - 1 - y0) // STEP) + 1)
-    columns = x0 + STEP * np.arange(-(-(x1 - 1 - x0) // STEP) + 1)
+    rows = y0 + step * np.arange(-(-(y1 - 1 - y0) // step) + 1)
+    columns = x0 + step * np.arange(-(-(x1 - 1 - x0) // step) + 1)
     grid_y, grid_x = np.meshgrid(rows.astype(float), columns.astype(float), indexing="ij")
     return source.world_to_pixel(*target.pixel_to_world(grid_x, grid_y))
 

@@ -12,6 +12,12 @@ from numba import njit
 FOUR_LN2_TWICE = 8 * np.log(2)  # squared width of one beam in units of sigma^2
 
 
+@njit(cache=True, inline="always")
+def _distance2(i, j, x, y, p):
+    dx, dy = i - x, j - y
+    return p[0] * dx * dx + 2 * p[1] * dx * dy + p[2] * dy * dy
+
+
 @njit(cache=True)
 def group_sources(x, y, precision, link_beams):
     """Label sources linked by less than `link_beams` beams (friends of friends).
@@ -59,6 +65,30 @@ def group_sources(x, y, precision, link_beams):
     return parent
 
 
+@njit(cache=True)
+def has_neighbour(x, y, flux, precision, beams, fraction):
+    """Whether another source above `fraction` of a source's flux lies within `beams` of it.
+
+    Arguments as for `group_sources`; returns ndarray of bool, shape (n,).
+    """
+    n = x.size
+    out = np.zeros(n, np.bool_)
+    limit = beams * beams * FOUR_LN2_TWICE
+    order = np.argsort(y)
+    for a in range(n):
+        i = order[a]
+        p = precision[i]
+        reach = np.sqrt(limit * p[0] / (p[0] * p[2] - p[1] * p[1]))
+        for step in (-1, 1):
+            b = a + step
+            while 0 <= b < n and abs(y[order[b]] - y[i]) <= reach:
+                j = order[b]
+                if flux[j] > fraction * flux[i] and _distance2(x[j], y[j], x[i], y[i], p) < limit:
+                    out[i] = True
+                b += step
+    return out
+
+
 @njit(cache=True, inline="always")
 def _box(x, y, p, q, shape):
     """Half-open pixel box (y0, y1, x0, x1) of the ellipse q about (x, y), inside the image."""
@@ -70,12 +100,6 @@ def _box(x, y, p, q, shape):
         max(int(np.ceil(x - half_x)), 0),
         min(int(np.floor(x + half_x)) + 1, shape[1]),
     )
-
-
-@njit(cache=True, inline="always")
-def _distance2(i, j, x, y, p):
-    dx, dy = i - x, j - y
-    return p[0] * dx * dx + 2 * p[1] * dx * dy + p[2] * dy * dy
 
 
 @njit(cache=True)
@@ -136,21 +160,20 @@ def local_background(image, masked, x, y, precision, inner_beams, outer_beams):
                     values[size] = value
                     size += 1
         centre, limit = 0.0, np.inf
-        for _ in range(4):
+        for _ in range(3):
             total, square, used = 0.0, 0.0, 0
             for value in values[:size]:
-                if abs(value - centre) <= limit:
-                    total += value
+                offset = value - centre
+                if abs(offset) <= limit:
+                    total += offset
+                    square += offset * offset
                     used += 1
             if used < 30:
                 break
-            new = total / used
-            for value in values[:size]:
-                if abs(value - centre) <= limit:
-                    square += (value - new) ** 2
-            centre = new
-            mean[k], rms[k], count[k] = centre, np.sqrt(square / used), used
-            limit = 3.5 * rms[k]
+            step = total / used
+            centre += step
+            rms[k] = np.sqrt(max(square / used - step * step, 0.0))
+            mean[k], count[k], limit = centre, used, 3.5 * rms[k]
     return mean, rms, count
 
 
@@ -204,17 +227,22 @@ def _sandwich(u, pixels, noise, rho):
     n_lag = rho.shape[0] // 2
     size, m = u.shape
     variance = np.zeros(m)
-    scaled = u.copy()
+    scaled = u.T.copy()
     for a in range(size):
-        scaled[a] *= noise[pixels[a, 0], pixels[a, 1]]
+        scaled[:, a] *= noise[pixels[a, 0], pixels[a, 1]]
+    near = np.zeros(size)
     for a in range(size):
-        for b in range(a + 1):
+        # row a of C, its upper half left out and the lower doubled
+        for b in range(a):
             dj, di = pixels[a, 0] - pixels[b, 0], pixels[a, 1] - pixels[b, 1]
-            if dj > n_lag or di > n_lag or di < -n_lag:
-                continue
-            c = rho[n_lag + dj, n_lag + di] * (1.0 if a == b else 2.0)
-            for k in range(m):
-                variance[k] += c * scaled[a, k] * scaled[b, k]
+            inside = dj <= n_lag and -n_lag <= di <= n_lag
+            near[b] = 2 * rho[n_lag + dj, n_lag + di] if inside else 0.0
+        near[a] = 1.0
+        for k in range(m):
+            total = 0.0
+            for b in range(a + 1):
+                total += near[b] * scaled[k, b]
+            variance[k] += scaled[k, a] * total
     return variance
 
 
@@ -235,11 +263,12 @@ def fit_groups(
     start, members : ndarray of int64
         Members of group g are ``members[start[g]:start[g + 1]]``.
     background, background_var : ndarray, shape (n,)
-        Local background [Jy/beam] and its variance; NaN background counts as zero.
+        Local background [Jy/beam], NaN counts as zero; what it adds to the variance, in units of
+        the local noise squared (`dsaflow.photometry.noise.ring_variance`).
     radius_beams : float
         Pixels within this of a member enter.
     rho : ndarray
-        Correlation of the noise against lag.
+        Correlation of the noise against lag; shape (1, 1) where no errors are wanted.
 
     Returns
     -------
@@ -274,7 +303,7 @@ def fit_groups(
             weighted[a] = w * design[a]
         normal = design.T.copy() @ weighted
         u = weighted @ _invert(normal)
-        variance = _sandwich(u, pixels, noise, rho)
+        variance = _sandwich(u, pixels, noise, rho) if rho.size > 1 else np.zeros(m)
         for c in range(m):
             k = group[c]
             total, response = 0.0, 0.0
@@ -282,7 +311,8 @@ def fit_groups(
                 total += u[a, c] * (image[pixels[a, 0], pixels[a, 1]] - level)
                 response += u[a, c]
             flux[k] = total
-            flux_var[k] = variance[c] + response * response * level_var
+            sigma = noise[pixels[size // 2, 0], pixels[size // 2, 1]]
+            flux_var[k] = variance[c] + response * response * level_var * sigma * sigma
             missing[k] = n_missing / (size + n_missing)
     return flux, flux_var, missing
 

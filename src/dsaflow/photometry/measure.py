@@ -19,7 +19,7 @@ from dsaflow.photometry.fit import (
     local_background,
     mask_sources,
 )
-from dsaflow.photometry.noise import NoiseModel, measure_noise
+from dsaflow.photometry.noise import NoiseModel, central, measure_noise, ring_variance
 from dsaflow.photometry.sources import Mosaic, Targets, isolated, locate, read_mosaic
 from dsaflow.photometry.table import write_table
 from dsaflow.verdict import Gate, Verdict
@@ -42,11 +42,18 @@ class Fit:
     noise: NoiseModel
 
 
-def fit_plane(image: NDArray, noise: NDArray, targets: Targets, options: Photometry) -> Fit:
+def fit_plane(
+    image: NDArray,
+    noise: NDArray,
+    targets: Targets,
+    options: Photometry,
+    start_flux: NDArray | None = None,
+) -> Fit:
     """Fit all targets on one plane.
 
     Each group is fitted on the image less the other groups' models, so that a bright source beyond
-    the blending distance does not leak into its neighbour; the background is that of the residual.
+    the blending distance does not leak into its neighbour: `PASSES` times from nothing, once less
+    from `start_flux`. The background and the noise's correlation are those of the last residual.
 
     Parameters
     ----------
@@ -54,34 +61,48 @@ def fit_plane(image: NDArray, noise: NDArray, targets: Targets, options: Photome
         [Jy/beam]; NaN outside.
     targets : Targets
     options : Photometry
+    start_flux : ndarray, shape (n,), optional
+        First guess [Jy].
     """
     x, y, precision = targets.x, targets.y, targets.precision
     masked = mask_sources(image.shape, x, y, precision, MASK_BEAMS)
     typical = np.median(precision, axis=0)
     width = np.sqrt(8 * np.log(2) / np.linalg.eigvalsh(typical[[[0, 1], [1, 2]]])[0])
     n_lag = int(np.ceil(2 * options.fit_radius_beams * width))
-    model = NoiseModel(np.ones((1, 1)), np.nan, np.nan, False)
-    flux = np.zeros(x.size)
-    for number in range(PASSES):
-        residual = image.astype(np.float64)
-        add_model(residual, x, y, precision, -flux, MODEL_BEAMS)
-        if number == PASSES - 1:  # fluxes do not depend on the noise's correlation, errors do
-            model = measure_noise(residual, noise, masked, typical, n_lag)
-        background, rms, count = local_background(
-            residual, masked, x, y, precision, *options.background_beams
+    ring_lag = int(np.ceil(2 * options.background_beams[1] * width))
+    flux, zero = np.zeros(x.size), np.zeros(x.size)
+    passes = PASSES
+    if start_flux is not None:
+        flux, passes = np.where(np.isfinite(start_flux), start_flux, 0.0), PASSES - 1
+    radius, groups = options.fit_radius_beams, (targets.start, targets.members)
+    for _ in range(passes - 1):
+        residual = _less_model(image, targets, flux)
+        change, _, _ = fit_groups(
+            residual, noise, x, y, precision, *groups, zero, zero, radius, np.ones((1, 1))
         )
-        # the noise of a mean over many beams: variance times the sum of the correlation over lags
-        with np.errstate(divide="ignore", invalid="ignore"):
-            variance = rms**2 * max(float(model.rho.sum()), 0.0) / count
-        variance = np.where(np.isfinite(background), variance, 0.0)
-        change, flux_var, missing = fit_groups(
-            residual, noise, x, y, precision, targets.start, targets.members,
-            background, variance, options.fit_radius_beams, model.rho,
-        )  # fmt: skip
-        flux = flux + change
+        flux = flux + np.where(np.isfinite(change), change, 0.0)
+    residual = _less_model(image, targets, flux)
+    model = measure_noise(residual, noise, masked, typical, ring_lag)
+    ring_var, ring_pix = ring_variance(model.rho, typical, *options.background_beams)
+    background, rms, count = local_background(
+        residual, masked, x, y, precision, *options.background_beams
+    )
+    variance = np.where(count > 0, ring_var * ring_pix / np.maximum(count, 1), 0.0)
+    change, flux_var, missing = fit_groups(
+        residual, noise, x, y, precision, *groups,
+        background, variance, radius, central(model.rho, n_lag),
+    )  # fmt: skip
+    flux = flux + change
     with np.errstate(invalid="ignore"):
         flux_err = np.where(flux_var > 0, np.sqrt(flux_var), np.nan)
     return Fit(flux, flux_err, background, rms, missing, model)
+
+
+def _less_model(image: NDArray, targets: Targets, flux: NDArray) -> NDArray:
+    residual = image.astype(np.float64)
+    if flux.any():
+        add_model(residual, targets.x, targets.y, targets.precision, -flux, MODEL_BEAMS)
+    return residual
 
 
 @dataclass(frozen=True)
@@ -136,7 +157,7 @@ def _quality(targets: Targets, fit: Fit, noise_here: NDArray, edge_beams: NDArra
 def measure(mosaic: Mosaic, targets: Targets, config: Config) -> tuple[dict, Fit, Offset]:
     """Measure all targets: columns that do not depend on the epoch, the fit, the offset.
 
-    Sources are measured at the catalogue position plus the offset of the mosaic; `targets` is shifted.
+    Sources are measured at the catalogue position plus the mosaic's offset (`targets` is changed).
     """
     options = config.photometry
     alone = isolated(targets)
@@ -178,7 +199,7 @@ def measure(mosaic: Mosaic, targets: Targets, config: Config) -> tuple[dict, Fit
         "qa": _quality(targets, fit, noise_here, edge_pix / width_pix),
     }
     for band in range(len(mosaic.bands)):
-        result = fit_plane(mosaic.bands[band], mosaic.band_noise[band], targets, options)
+        result = fit_plane(mosaic.bands[band], mosaic.band_noise[band], targets, options, fit.flux)
         columns[f"flux_b{band}_jy"] = result.flux
         columns[f"flux_err_b{band}_jy"] = result.flux_err
     return columns, fit, offset

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 1024  # pixels a side; 10^4 beams give the correlation to 1 %
+WINDOW = 640  # pixels a side; 8000 beams of 50 pixels give each lag of the correlation to 1 %
 MIN_BEAMS = (
     200  # independent beams below which a measured correlation is worse than the beam's shape
 )
@@ -88,13 +88,59 @@ def measure_noise(
 
 
 def _autocorrelation(centred: NDArray, kept: NDArray, n_lag: int) -> NDArray:
-    shape = [n + n_lag for n in centred.shape]
+    shape = [-(-(n + n_lag) // 64) * 64 for n in centred.shape]  # sizes that the FFT likes
 
     def power(plane: NDArray) -> NDArray:
-        product = np.fft.irfft2(np.abs(np.fft.rfft2(plane, shape)) ** 2, shape)
+        transform = np.fft.rfft2(plane.astype(np.float32), shape)
+        product = np.fft.irfft2(transform.real**2 + transform.imag**2, shape)
         rolled = np.roll(product, (n_lag, n_lag), (0, 1))
         return rolled[: 2 * n_lag + 1, : 2 * n_lag + 1]
 
-    pairs = np.maximum(power(kept.astype(float)), 1.0)
+    pairs = np.maximum(power(kept), 1.0)
     rho = power(centred) / pairs
     return rho / rho[n_lag, n_lag]
+
+
+def central(rho: NDArray, n_lag: int) -> NDArray:
+    """Cut a correlation down to lags of at most `n_lag`."""
+    middle = rho.shape[0] // 2
+    n_lag = min(n_lag, middle)
+    cut = slice(middle - n_lag, middle + n_lag + 1)
+    return np.ascontiguousarray(rho[cut, cut])
+
+
+def ring_variance(
+    rho: NDArray, precision: NDArray, inner_beams: float, outer_beams: float
+) -> tuple[float, int]:
+    """Variance that subtracting the mean of an elliptical ring adds to a pixel at its centre.
+
+    Parameters
+    ----------
+    rho : ndarray
+        Correlation of the noise, to lags of the ring's diameter.
+    precision : ndarray, shape (3,)
+        Inverse second moments of the beam [pixel^-2].
+    inner_beams, outer_beams : float
+        Edges of the ring in full widths at half maximum.
+
+    Returns
+    -------
+    variance : float
+        var(mean) - 2 cov(mean, centre), in units of the noise squared. Negative where the ring's
+        noise follows the centre's.
+    n_pixel : int
+        Of the ring.
+    """
+    n = rho.shape[0] // 2
+    lag = np.arange(-n, n + 1)
+    y, x = np.meshgrid(lag, lag, indexing="ij")
+    q = precision[0] * x**2 + 2 * precision[1] * x * y + precision[2] * y**2
+    q /= 8 * np.log(2)
+    ring = ((q >= inner_beams**2) & (q <= outer_beams**2)).astype(float)
+    n_pixel = int(ring.sum())
+    covariance = float((ring * rho).sum()) / n_pixel
+    # sum over pairs = sum over lags of rho times the ring's own autocorrelation (even in the lag)
+    size = 2 * rho.shape[0]
+    pairs = np.fft.irfft2(np.abs(np.fft.rfft2(ring, (size, size))) ** 2, (size, size))
+    pairs = np.roll(pairs, (n, n), (0, 1))[: 2 * n + 1, : 2 * n + 1]
+    return float((pairs * rho).sum()) / n_pixel**2 - 2 * covariance, n_pixel

@@ -10,7 +10,7 @@ from dsaflow.catalog import Catalog
 from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.mosaic.local import PLANES, read_local
 from dsaflow.mosaic.projection import Grid, beam_covariance, grid_of
-from dsaflow.photometry.fit import FOUR_LN2_TWICE, group_sources
+from dsaflow.photometry.fit import group_sources, has_neighbour
 
 
 @dataclass
@@ -157,20 +157,5 @@ def locate(mosaic: Mosaic, catalog: Catalog, link_beams: float) -> Targets:
 
 def isolated(targets: Targets, beams: float = 2.0, fraction: float = 0.2) -> NDArray:
     """Whether no catalogue source above `fraction` of a source's flux lies within `beams`."""
-    out = np.ones(targets.x.size, bool)
-    limit = beams**2 * FOUR_LN2_TWICE
-    order = np.argsort(targets.y)
-    reach = np.sqrt(limit / targets.precision[:, 2].min()) if out.size else 0.0
-    # half-widths exceed sqrt(limit / p_yy) where the beam is tilted
-    reach *= 2.0
-    sorted_y = targets.y[order]
     flux = targets.catalog.flux_jy
-    for i in range(out.size):
-        low, high = np.searchsorted(sorted_y, [targets.y[i] - reach, targets.y[i] + reach])
-        near = order[low:high]
-        dx, dy = targets.x[near] - targets.x[i], targets.y[near] - targets.y[i]
-        p = targets.precision[i]
-        close = p[0] * dx**2 + 2 * p[1] * dx * dy + p[2] * dy**2 < limit
-        close &= (flux[near] > fraction * flux[i]) & (near != i)
-        out[i] = not close.any()
-    return out
+    return ~has_neighbour(targets.x, targets.y, flux, targets.precision, beams, fraction)
