@@ -8,9 +8,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from dsaflow.config import Config, environments, generate, load_config
-from dsaflow.config.sections import Section
 from dsaflow.errors import ConfigError, EnvironmentProblem
 
 
@@ -55,7 +55,7 @@ def test_every_option_is_described():
     def walk(model, path):
         for name, field in type(model).model_fields.items():
             value = getattr(model, name)
-            if isinstance(value, Section):
+            if isinstance(value, BaseModel):
                 assert type(value).__doc__, f"section {name} has no docstring"
                 walk(value, (*path, name))
             else:

@@ -32,9 +32,10 @@ STAGES = {
 ALLOWED = {
     "calibration": {"visibilities"},
     "imaging": {"visibilities"},
+    "photometry": {"mosaic"},
 }
-# Fine-grained: the parts of visibilities that are formats.
-FORMATS = {"visibilities": {"container", "ms", "flagfile"}}
+# The modules that are such a format.
+FORMATS = {"visibilities": {"container", "ms", "flagfile"}, "mosaic": {"local"}}
 
 
 def name_of(path: Path) -> str:

@@ -21,7 +21,7 @@ from dsaflow.errors import EnvironmentProblem
 
 HEADER = """\
 # Every option of dsaflow with its default, unit and reason.
-# Generated from src/dsaflow/config/sections.py by `make config`: change the default there.
+# Generated from the models in src/dsaflow/config/ by `make config`: change the default there.
 # To override, put only the keys that differ into a file of your own and pass it on:
 # snakemake --profile profiles/workstation --configfile mine.yaml
 # Cores, memory, retries and partitions are not here: they live in profiles/.

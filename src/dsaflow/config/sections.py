@@ -1,18 +1,38 @@
 """One model for each section of the configuration; every field states its unit and its reason."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from dsaflow.config.mosaic_sections import (
+    Catalog,
+    Mosaic,
+    Photometry,
+    Publish,
+    Qa,
+    Report,
+    Variability,
+)
+from dsaflow.config.section import Fraction, Positive, Section
 
-class Section(BaseModel):
-    """A section: unknown keys are refused, values are checked on assignment too."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+__all__ = [
+    "Beam",
+    "Calibrate",
+    "Catalog",
+    "Convert",
+    "Flag",
+    "Image",
+    "Instrument",
+    "Mosaic",
+    "Paths",
+    "Photometry",
+    "Plan",
+    "Publish",
+    "Qa",
+    "Report",
+    "Section",
+    "Variability",
+]
 
 
 class Paths(Section):
@@ -302,235 +322,4 @@ class Image(Section):
     noise_high: Positive = Field(
         50.0,
         description="noise over the radiometer value; above, the tile is rejected (images so far have 30 to 50)",
-    )
-
-
-class Mosaic(Section):
-    """Coaddition."""
-
-    beam_cut: Fraction = Field(
-        0.2, description="of the beam's peak; pixels below are left out of a tile"
-    )
-    max_beam_deviation: Positive = Field(
-        0.05,
-        description="of the mean restoring beam's axes; tiles that differ by more give a warning, "
-        "since one beam stands in the mosaic's header",
-    )
-
-
-class Qa(Section):
-    """Limits of the gates; each gate is two-sided where both sides are wrong.
-
-    Limits are physical (what may be published); where a gate rests on few sources its limit is
-    widened by `false_alarm_sigma` of the measurement's own error, so that chance seldom rejects.
-    """
-
-    noise_low: Positive = Field(
-        0.7,
-        description="of the thermal noise; less is a fault of scale or weights (false alarms < 1e-6)",
-    )
-    noise_warn: Positive = Field(
-        1.6, description="times thermal noise with confusion; more is a warning"
-    )
-    noise_high: Positive = Field(
-        3.0, description="times thermal noise with confusion; more rejects (false alarms < 1e-6)"
-    )
-    noise_map_factor: float = Field(
-        1.5,
-        gt=1,
-        description="the noise map may differ from the scatter in the image by this factor",
-    )
-    noise_region_spread: float = Field(
-        2.0,
-        gt=1,
-        description="largest over smallest noise, in units of the noise map, of nine regions",
-    )
-    confusion_jy_per_arcmin2: float = Field(
-        2.0e-4,
-        ge=0,
-        description="Jy/beam at 1 GHz for a beam of 1 arcmin x 1 arcmin (Condon 2002); scaled by the "
-        "beam's area and nu^-0.7: 0.11 mJy/beam for 68 x 37 arcsec at 1.4 GHz",
-    )
-    negative_peak_sigma: Positive = Field(
-        8.0, description="sigma; deeper negatives are artefacts (noise alone: 1e-10 over 1e5 beams)"
-    )
-    negative_over_positive: Fraction = Field(
-        0.1,
-        description="of the highest peak; deeper negatives reject once twice negative_peak_sigma",
-    )
-    false_alarm_sigma: Positive = Field(
-        3.0, description="sigma of the measurement added to its limit: 0.3 % false alarms a gate"
-    )
-    min_sources: int = Field(5, ge=3, description="sources below which a gate is not measured")
-    flux_min_snr: Positive = Field(
-        10.0, description="expected S/N of sources for flux scale and astrometry"
-    )
-    flux_intrinsic_scatter: Fraction = Field(
-        0.1, description="of the flux; variability and resolution between catalogue and mosaic"
-    )
-    flux_scale_warn: Fraction = Field(0.05, description="of the catalogue's scale; warning beyond")
-    flux_scale_reject: Fraction = Field(0.1, description="of the catalogue's scale; rejects beyond")
-    flux_scale_err: Fraction = Field(0.05, description="error of the scale; warning beyond")
-    beam_slope: Fraction = Field(
-        0.15,
-        description="change of the flux ratio from the beam's middle to its flank; more is a wrong beam",
-    )
-    offset_warn_arcsec: Positive = Field(
-        2.0, description="arcsec; systematic offset, warning beyond"
-    )
-    offset_reject_arcsec: Positive = Field(
-        4.0, description="arcsec; systematic offset, rejects beyond"
-    )
-    position_scatter_arcsec: Positive = Field(
-        5.0, description="arcsec; robust scatter of one coordinate, warning beyond"
-    )
-    completeness: Fraction = Field(
-        0.93,
-        description="found of the isolated sources due (4 % of a catalogue vary or are spurious)",
-    )
-    completeness_snr: Positive = Field(
-        10.0, description="expected S/N from which a source is due; found means 5 sigma"
-    )
-    beam_axis_ratio: float = Field(4.0, gt=1, description="major over minor axis, warning beyond")
-    beam_size_low_arcsec: Positive = Field(
-        20.0, description="arcsec; geometric mean of the axes (50 at Briggs 0.5 with all stations)"
-    )
-    beam_size_high_arcsec: Positive = Field(
-        120.0, description="arcsec; larger means that the outriggers are missing"
-    )
-    source_shape: Fraction = Field(
-        0.1,
-        description="of the beam's width; bright sources wider or narrower by more are a warning",
-    )
-    flagged_fraction: Fraction = Field(
-        0.5, description="of the visibilities, mean of the tiles; more (or none) is a warning"
-    )
-    sun_distance_deg: float = Field(20.0, ge=0, description="deg; nearer is a warning")
-    moon_distance_deg: float = Field(5.0, ge=0, description="deg; nearer is a warning")
-
-
-class Photometry(Section):
-    """Forced photometry."""
-
-    min_flux_jy: float = Field(
-        0.0025, ge=0, description="Jy; fainter catalogue sources are not measured"
-    )
-    blend_beams: Positive = Field(
-        1.5,
-        description="beams (full width at half maximum in the neighbour's direction); "
-        "catalogue sources closer than this are fitted together",
-    )
-    fit_radius_beams: Positive = Field(
-        1.0,
-        description="beams; pixels within this of a source enter its fit "
-        "(a Gaussian beam has 6 % of its peak there)",
-    )
-    background_beams: tuple[float, float] = Field(
-        (1.5, 6.0),
-        description="beams; inner and outer edge of the ellipse in which the local background "
-        "is measured (about 140 beams: it adds 2 % to the error)",
-    )
-    limit_sigma: Positive = Field(
-        3.0,
-        description="sigma; below it a source is an upper limit, at max(flux, 0) + this many sigma",
-    )
-    fit_offset: bool = Field(
-        True,
-        description="measure one astrometric offset a mosaic from bright isolated sources, "
-        "and force the fits at the shifted positions",
-    )
-    offset_min_snr: Positive = Field(
-        20.0, description="S/N; sources below it do not enter the astrometric offset"
-    )
-    offset_min_sources: int = Field(
-        5, ge=3, description="sources; with fewer no astrometric offset is applied"
-    )
-
-
-class Variability(Section):
-    """Light curves and the search for extreme scattering events."""
-
-    min_epochs: int = Field(
-        8,
-        ge=5,
-        description="epochs; sources with fewer are not searched (an event needs a baseline)",
-    )
-    reference_min_snr: Positive = Field(
-        10.0, description="median S/N of a reference of the epoch's flux scale; logarithms need it"
-    )
-    min_references: int = Field(
-        10, ge=3, description="references; epochs with fewer keep scale 1 and are flagged"
-    )
-    reference_max_excess: Positive = Field(
-        0.1,
-        description="fraction; sources that vary more than this beyond their errors are no references",
-    )
-    max_epoch_excess: Positive = Field(
-        0.1,
-        description="fraction; epochs whose references scatter more beyond their errors are flagged",
-    )
-    search_min_snr: Positive = Field(
-        5.0, description="median S/N of an epoch; fainter sources are not searched"
-    )
-    min_event_epochs: int = Field(
-        3, ge=3, description="epochs that must each favour an event; also its least duration"
-    )
-    max_single_contribution: Fraction = Field(
-        0.6, description="of an event's significance; one epoch may not contribute more"
-    )
-    duration_ratio: float = Field(
-        1.25, gt=1, le=2, description="step of the templates' durations; 1.25 loses < 3 % of S/N"
-    )
-    lens_strengths: list[Positive] = Field(
-        default_factory=lambda: [1.0, 3.0, 10.0, 30.0],
-        description="alpha of the plasma lenses in the bank (Clegg et al. 1998); caustics above 2.24",
-    )
-    lens_source_size: Positive = Field(
-        0.2, description="lens radii; Gaussian sigma of the lensed source, rounds off the cusps"
-    )
-    false_alarms_per_survey: Positive = Field(
-        0.01, lt=1, description="candidates by chance in all of a strip's sources together"
-    )
-    permutations: int = Field(
-        20, ge=0, description="block permutations of the epochs (more where there are few sources)"
-    )
-    block_epochs: int = Field(
-        4, ge=1, description="epochs; length of a permuted block, longer than correlated noise"
-    )
-    seed: int = Field(110, ge=0, description="of the permutations: the same input, the same tables")
-    neighbour_radius_deg: Positive = Field(
-        1.0, description="deg; neighbours that dip with a candidate show a gain error"
-    )
-    neighbour_number: int = Field(12, ge=3, description="nearest neighbours compared")
-    neighbour_min: int = Field(
-        3, ge=1, description="neighbours needed for the veto; candidates with fewer are flagged"
-    )
-    max_plots: int = Field(50, ge=0, description="candidates that get a plot, by rank")
-
-
-class Catalog(Section):
-    """The reference catalogue."""
-
-    vizier_table: str = Field("VIII/65/nvss", description="VizieR table (NVSS; Condon et al. 1998)")
-    half_height_deg: Positive = Field(
-        4.0,
-        description="deg; sources this far from the strip's declination are kept: the beam's first null and precession",
-    )
-    timeout_s: Positive = Field(300.0, description="s; for one request to VizieR")
-
-
-class Publish(Section):
-    """Publishing."""
-
-    link: bool = Field(True, description="hard-link where the file system allows, else copy")
-    warned: bool = Field(
-        True, description="publish mosaics with warnings too; false: only those that pass every gate"
-    )
-
-
-class Report(Section):
-    """The HTML report."""
-
-    mosaics: Literal["latest", "all"] = Field(
-        "latest", description="mosaics to draw figures of: the newest of each strip, or all"
     )
