@@ -233,7 +233,7 @@ def test_a_lens_is_chromatic_only_where_the_evidence_is_strong() -> None:
     labels = {}
     for name, noise in (("strong", 0.00002), ("weak", 0.002)):
         survey = Survey(np.random.default_rng(2), noise_jy=noise)
-        survey.flux_jy[7] = 0.3 if name == "strong" else 0.1
+        survey.flux_jy[7] = 0.3 if name == "strong" else 0.024
         survey.shape[:, 7] = lens_event(survey.mjd, survey.mjd[12], 2.5, 1.0)
         event = analyse(survey)[2].candidates[0]
         labels[name] = event["chromatic_label"]

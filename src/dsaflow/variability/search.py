@@ -139,9 +139,29 @@ def _search_once(
             continue
         templates = _best_of_groups(gain[rows], best[rows], bank)
         refined = refine(y[rows], v[rows], mask[part][rows], bank, templates, rules)
-        choice = _choose(refined)
+        screened = np.take_along_axis(gain[rows], templates, axis=1)
+        choice = _choose(refined, screened)
         events.put(start + rows, refined, (np.arange(len(rows)), choice))
     return events
+
+
+def ratio_error(
+    amplitude: np.ndarray,
+    baseline: np.ndarray,
+    centre: np.ndarray,
+    information: np.ndarray,
+    norm: np.ndarray,
+) -> np.ndarray:
+    """Error of amplitude / baseline times the baseline, with their covariance.
+
+    The baseline is level + amplitude x centre, where level (information `norm`) and amplitude
+    (`information`) are independent.
+    """
+    depth = amplitude / np.where(baseline > 0, baseline, np.nan)
+    return np.sqrt(
+        np.square(1 - depth * centre) / information
+        + np.square(depth) / np.where(norm > 0, norm, np.inf)
+    )
 
 
 def _supported(y: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -282,7 +302,7 @@ def refine(
         template=templates,
         log_likelihood_ratio=0.5 * (freedom + 1) * np.log1p(gain / freedom),
         depth=amplitude / safe,
-        depth_err=np.sqrt(1 / information) / safe,
+        depth_err=ratio_error(amplitude, baseline, centre, information, norm) / safe,
         baseline=baseline,
         excess=excess,
         n_epochs=favouring.sum(axis=-1),
@@ -323,13 +343,18 @@ def _outside_level(
     return base, excess
 
 
-def _choose(refined: Events) -> np.ndarray:
+def _choose(refined: Events, screened: np.ndarray) -> np.ndarray:
     """Column of the best template that no rule vetoes, unless a vetoed one is twice as likely.
 
     A curve that a forbidden shape explains far better (one bad epoch, a step) shows that shape,
-    and the rules must see it.
+    and the rules must see it. Among templates of like likelihood the one with the largest
+    improvement at the nominal errors describes the event: the excess noise, estimated from the
+    few epochs outside each of them, would choose by chance.
     """
     ratio = refined.log_likelihood_ratio
     allowed = np.where(refined.veto == 0, ratio, -1.0)
-    fair = allowed.max(axis=1) >= 0.5 * ratio.max(axis=1)
-    return np.where(fair, allowed.argmax(axis=1), ratio.argmax(axis=1))
+    best = allowed.max(axis=1)
+    fair = best >= 0.5 * ratio.max(axis=1)
+    alike = (refined.veto == 0) & (ratio >= 0.25 * best[:, None])
+    nearest = np.where(alike, screened, -1.0).argmax(axis=1)
+    return np.where(fair, nearest, ratio.argmax(axis=1))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dsaflow.variability.search import ratio_error
+
 
 def separation_deg(
     ra_deg: np.ndarray, dec_deg: np.ndarray, ra0_deg: float, dec0_deg: float
@@ -42,7 +44,8 @@ def fit_depths(
     baseline = level + amplitude * centre
     known &= baseline > 0
     safe = np.where(known, baseline, np.nan)
-    return amplitude / safe, 1 / np.sqrt(information) / safe
+    error = ratio_error(amplitude, safe, centre, information, norm)
+    return amplitude / safe, error / safe
 
 
 def neighbour_depth(
