@@ -63,17 +63,15 @@ def measure_blank(
     catalog = read_catalog(catalog_path)
     catalog = catalog.select(catalog.flux_jy >= config.photometry.min_flux_jy)
     blank = blank_positions(planes, catalog, number, seed)
-    names = (
-        "source_id",
-        "ra_deg",
-        "dec_deg",
-        "flux_jy",
-        "flux_err_jy",
-        "spectral_index",
-        "compact",
-    )
-    rows = (np.concatenate([getattr(catalog, name), getattr(blank, name)]) for name in names)
-    both = Catalog(*rows, frequency_hz=catalog.frequency_hz)
+
+    def joined(name: str) -> NDArray:
+        return np.concatenate([getattr(catalog, name), getattr(blank, name)])
+
+    both = replace(
+        catalog, source_id=joined("source_id"), ra_deg=joined("ra_deg"), dec_deg=joined("dec_deg"),
+        flux_jy=joined("flux_jy"), flux_err_jy=joined("flux_err_jy"),
+        spectral_index=joined("spectral_index"), compact=joined("compact"),
+    )  # fmt: skip
     columns, _, _ = measure(planes, locate(planes, both, config.photometry.blend_beams), config)
     own = np.char.startswith(columns["source_id"].astype(str), "blank")
     return {name: values[own] for name, values in columns.items()}

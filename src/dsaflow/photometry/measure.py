@@ -83,11 +83,13 @@ def fit_plane(
         flux = flux + np.where(np.isfinite(change), change, 0.0)
     residual = _less_model(image, targets, flux)
     model = measure_noise(residual, noise, masked, typical, ring_lag)
-    ring_var, ring_pix = ring_variance(model.rho, typical, *options.background_beams)
+    ring_var, ring_cov, ring_pix = ring_variance(model.rho, typical, *options.background_beams)
     background, rms, count = local_background(
         residual, masked, x, y, precision, *options.background_beams
     )
-    variance = np.where(count > 0, ring_var * ring_pix / np.maximum(count, 1), 0.0)
+    # where pixels of the ring are masked its mean is noisier; its covariance is not
+    added = ring_var * ring_pix / np.maximum(count, 1) - 2 * ring_cov
+    variance = np.where(count > 0, added, 0.0)
     change, flux_var, missing = fit_groups(
         residual, noise, x, y, precision, *groups,
         background, variance, radius, central(model.rho, n_lag),

@@ -111,7 +111,7 @@ def central(rho: NDArray, n_lag: int) -> NDArray:
 
 def ring_variance(
     rho: NDArray, precision: NDArray, inner_beams: float, outer_beams: float
-) -> tuple[float, int]:
+) -> tuple[float, float, int]:
     """Variance that subtracting the mean of an elliptical ring adds to a pixel at its centre.
 
     Parameters
@@ -125,9 +125,10 @@ def ring_variance(
 
     Returns
     -------
-    variance : float
-        var(mean) - 2 cov(mean, centre), in units of the noise squared. Negative where the ring's
-        noise follows the centre's.
+    variance, covariance : float
+        Of the ring's mean, and of the mean with a pixel at the centre, in units of the noise
+        squared. What is added is variance - 2 covariance: negative where the ring's noise follows
+        the centre's.
     n_pixel : int
         Of the ring.
     """
@@ -143,4 +144,4 @@ def ring_variance(
     size = 2 * rho.shape[0]
     pairs = np.fft.irfft2(np.abs(np.fft.rfft2(ring, (size, size))) ** 2, (size, size))
     pairs = np.roll(pairs, (n, n), (0, 1))[: 2 * n + 1, : 2 * n + 1]
-    return float((pairs * rho).sum()) / n_pixel**2 - 2 * covariance, n_pixel
+    return float((pairs * rho).sum()) / n_pixel**2, covariance, n_pixel
