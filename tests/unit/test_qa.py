@@ -102,8 +102,10 @@ class Sky:
         factor = np.ones(len(self.flux)) if response is None else response
         for flux, x, y, extra in zip(self.flux, self.x, self.y, factor, strict=True):
             i, j = round(x), round(y)
-            box = np.s_[max(j - 14, 0) : j + 15, max(i - 14, 0) : i + 15]
-            yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]][(slice(None), *box)]
+            box = np.s_[
+                max(j - 14, 0) : min(j + 15, SHAPE[0]), max(i - 14, 0) : min(i + 15, SHAPE[1])
+            ]
+            yy, xx = np.mgrid[box]
             shape = gaussian(xx, yy, x + shift[0], y + shift[1]) ** (1 / width**2)
             image[box] += flux * (FREQ_HZ / 1.4e9) ** -0.7 * scale * extra * shape
         return image
@@ -167,7 +169,8 @@ def test_a_good_mosaic_passes_every_gate_with_the_right_values(tmp_path, seed):
     assert verdict.verdict == "pass", gate_table(verdict)
     gates, numbers = by_name(verdict), verdict.numbers
     err = numbers["flux_scale_err"]
-    assert 0.003 < err < 0.03
+    # 5 % catalogue errors on some 200 sources
+    assert 0.002 < err < 0.01
     assert abs(gates["flux_scale"].value - 1) < 4 * err
     assert gates["noise_over_thermal"].value == pytest.approx(1, abs=0.1)
     assert gates["noise_over_map"].value == pytest.approx(1, abs=0.1)

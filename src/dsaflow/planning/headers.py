@@ -83,11 +83,10 @@ def read_header(path: str | os.PathLike, size: int) -> tuple[FileHeader | None, 
 
 
 def _extract(header) -> FileHeader:
-    times, freq = header["time_array"], header["freq_array"]
-    # older UVH5 has a spectral-window axis before the channels
-    first, last = (freq[0, [0, -1]] if freq.ndim == 2 else freq[[0, -1]]) if freq.size > 1 else (
-        freq[...].ravel()[[0, 0]]
-    )  # fmt: skip
+    times = header["time_array"]
+    # a thousand numbers at most, read whole: indexing two of them costs more; older UVH5 has a
+    # spectral-window axis before the channels
+    freq = header["freq_array"][...].ravel()
     return FileHeader(
         first_time_jd=float(times[0]),
         last_time_jd=float(times[-1]),
@@ -95,8 +94,8 @@ def _extract(header) -> FileHeader:
         integration_s=float(header["integration_time"][0]),
         declination_deg=math.degrees(float(header["extra_keywords/phase_center_dec"][()])),
         n_channels=int(header["Nfreqs"][()]),
-        first_freq_hz=float(first),
-        last_freq_hz=float(last),
+        first_freq_hz=float(freq[0]),
+        last_freq_hz=float(freq[-1]),
         n_antennas=int(header["Nants_data"][()]),
     )
 

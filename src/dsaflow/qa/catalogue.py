@@ -33,8 +33,8 @@ def robust_mean(value: NDArray, err: NDArray) -> tuple[float, float]:
 
     Notes
     -----
-    Huber (1981), k = 1.345, iteratively reweighted; the error is the sandwich estimate, at least
-    that of the stated errors.
+    Huber (1981), k = 1.345, iteratively reweighted; the error is the sandwich estimate, with fewer
+    than eight values at least that of the stated errors.
     """
     good = np.isfinite(value) & np.isfinite(err) & (err > 0)
     value, err = value[good], err[good]
@@ -52,7 +52,8 @@ def robust_mean(value: NDArray, err: NDArray) -> tuple[float, float]:
     inner = np.sum(np.where(clip >= 1, err**-2.0, 0.0))
     scatter = float(np.sqrt(np.sum(residual**2)) / max(inner, 1e-300))
     stated = float(np.sum(err**-2.0) ** -0.5)
-    return mean, max(scatter, stated)
+    # the scatter of a handful of values may be small by chance
+    return mean, scatter if value.size >= 8 else max(scatter, stated)
 
 
 def flux_gates(
