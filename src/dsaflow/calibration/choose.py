@@ -81,8 +81,9 @@ def interpolate(low: NDArray, high: NDArray, part: float) -> NDArray:
     An antenna that only one of them solved, or whose phase moved by more than 90 deg (the way round
     is then a guess), takes the nearer (or the only) solution.
     """
-    ratio = high / low
+    # NaN marks the unsolved
     with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = high / low
         between = low * np.exp(part * (np.log(np.abs(ratio)) + 1j * np.angle(ratio)))
     nearer, other = (low, high) if part < 0.5 else (high, low)
     clear = np.isfinite(ratio) & (np.abs(np.angle(ratio)) <= _AMBIGUOUS_RAD)

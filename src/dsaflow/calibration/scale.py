@@ -56,9 +56,10 @@ class Scale:
     ----------
     value : float
     noise_err : float
-        Relative error from noise and from the sources' variability.
+        Relative error from noise: new in every observation.
     catalog_err : float
-        Relative error from the catalogue's flux errors: the same each time this field is observed.
+        Relative error from the catalogue's errors and from what its sources have varied since: the
+        same each time this field is observed.
     n_source : int
     max_weight : float
     scatter : float
@@ -185,8 +186,8 @@ def robust_scale(factors: SourceFactors, max_weight: float, min_snr: float = 3.0
 
     Notes
     -----
-    The scatter beyond noise and catalogue errors (variability) is found from the data by matching
-    the median absolute deviation, and widens every source's error alike.
+    The scatter beyond noise and catalogue errors (variability) is found from the data and widens
+    every source's error alike.
     """
     use = factors.compact & (factors.expected_snr >= min_snr)
     if not use.any():
@@ -205,24 +206,42 @@ def robust_scale(factors: SourceFactors, max_weight: float, min_snr: float = 3.0
         )
         weight = _capped(base * bisquare, max_weight)
         new = float((weight * ratio).sum())
-        spread = 1.4826 * np.median(np.abs(ratio - new))
-        typical = np.median(noise**2 + value**2 * catalog**2)
-        scatter = float(np.sqrt(max(spread**2 - typical, 0.0)) / abs(new))
+        scatter = excess_scatter(ratio / new - 1, np.hypot(noise / new, catalog))
         moved, value = abs(new - value), new
         if moved < 1e-7 * abs(value):
             break
     # a biweight mean's variance is 1 / 0.95 of the mean's at the normal distribution
-    part = np.sqrt(
-        np.array([(weight**2 * noise**2).sum(), (weight**2).sum() * (value * scatter) ** 2])
-    )
     return Scale(
         value,
-        float(np.sqrt((part**2).sum() / 0.95) / value),
-        float(np.sqrt((weight**2 * catalog**2).sum() / 0.95)),
+        float(np.sqrt((weight**2 * noise**2).sum() / 0.95) / value),
+        float(np.sqrt((weight**2 * (catalog**2 + scatter**2)).sum() / 0.95)),
         int((weight > 0).sum()),
         float(weight.max()),
         scatter,
     )
+
+
+def excess_scatter(deviation: NDArray, error: NDArray) -> float:
+    """Scatter that, added to the errors, brings the weighted median of |deviation| to its place.
+
+    0.6745 sigma at the normal distribution; outliers do not move it. Weights are inverse variances,
+    so that it is the precise sources that tell.
+    """
+
+    def excess(scatter: float) -> float:
+        total = np.hypot(error, scatter)
+        size = np.abs(deviation) / total
+        order = np.argsort(size)
+        share = np.cumsum(total[order] ** -2.0)
+        return size[order][np.searchsorted(share, 0.5 * share[-1])] - 0.6745
+
+    low, high = 0.0, 1.0
+    if excess(low) <= 0:
+        return 0.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
 
 
 def _capped(weight: NDArray, limit: float) -> NDArray:

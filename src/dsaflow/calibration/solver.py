@@ -226,7 +226,7 @@ def _with_errors(
     with np.errstate(divide="ignore", invalid="ignore"):
         error = noise[..., None] / np.sqrt(information)
         snr = np.abs(gain) / error
-    solved = connected & (np.abs(gain) > 0) & np.isfinite(snr)
+    solved = connected & (np.abs(gain) > 0) & np.isfinite(error)
     return Gains(
         np.where(solved, gain, np.nan),
         np.where(solved, error, np.nan),
