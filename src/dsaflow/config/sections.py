@@ -301,12 +301,13 @@ class Image(Section):
     )
     minor_gain: Fraction = Field(0.1, description="of a peak, taken by one CLEAN component")
     major_gain: Fraction = Field(
-        0.8, description="of the peak, cleaned before the residual is made anew"
+        0.8,
+        description="of the peak, cleaned at most before the residual is made anew; high sidelobes lower it",
     )
     minor_iterations: int = Field(
         50000, ge=1, description="bound on minor iterations of each CLEAN"
     )
-    major_iterations: int = Field(8, ge=1, description="bound on major iterations of each CLEAN")
+    major_iterations: int = Field(12, ge=1, description="bound on major iterations of each CLEAN")
     gridding_accuracy: Positive = Field(
         1e-4, description="of the visibilities' L2 norm; 1e-5 is the limit of single precision"
     )

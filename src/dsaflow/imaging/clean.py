@@ -10,16 +10,22 @@ import radler
 from numpy.typing import NDArray
 
 from dsaflow.imaging.gridding import Gridder
-from dsaflow.imaging.restore import clipped_rms, grow
+from dsaflow.imaging.restore import clipped_rms, fit_beam, grow
 from dsaflow.imaging.skymodel import BeamModel
 
 if TYPE_CHECKING:
     from dsaflow.config.sections import Image
 
 
-# A run ends when its threshold was reached and the residual's rms fell by less than this: radler's
-# threshold follows the rms at the start of a perform, which sidelobes still dominate.
+# A run ends when its threshold was reached and the residual's rms fell by less than to this: radler's
+# threshold follows the rms at the start of a perform, which sidelobes still dominate. With the
+# threshold out of reach it ends when the rms hardly falls.
 SETTLED = 0.9
+STALLED = 0.98
+# Far sidelobes are not the PSF's: w turns them, and those beyond its edge are unknown. Cleaning below
+# this multiple of the largest one before the residual is made anew digs components that are not there.
+CYCLE_FACTOR = 1.5
+LEAST_GAIN = 0.2
 
 
 @dataclass
@@ -85,33 +91,69 @@ def deconvolve(
     Notes
     -----
     Driven from Python, radler's own automatic mask lacks the components just found: the mask of the
-    second run is made here (pixels with model, grown by one).
+    second run is made here (pixels with model, grown by one). A perform after which the residual's rms
+    is larger (a minor loop can diverge) is taken back, and repeated to a lesser depth.
     """
-    residual = gridder.image(data, weights)
-    model = np.zeros_like(residual)
-    residual_vis = data
-    count = majors = 0
+    state = _State(gridder.image(data, weights), data)
+    gain = min(options.major_gain, max(1.0 - CYCLE_FACTOR * largest_sidelobe(psf), LEAST_GAIN))
     with tempfile.TemporaryDirectory(prefix="dsaflow-clean-") as scratch:
         for sigma, masked in ((options.clean_sigma, False), (options.mask_sigma, True)):
-            mask_path = None
-            if masked:
-                if not model.any():
-                    break
-                mask_path = _write_mask(grow(model != 0), Path(scratch))
             settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
-            settings.fits_mask = str(mask_path or "")
-            for _ in range(options.major_iterations):
-                before = clipped_rms(residual)
-                cleaner = radler.Radler(settings, psf, residual, model, 5 * gridder.pixel_rad)
-                again = cleaner.perform(0)
-                count += cleaner.iteration_number
-                residual_vis = sky.subtract(data, model)
-                residual[:] = gridder.image(residual_vis, weights)
-                majors += 1
-                if not again and clipped_rms(residual) > SETTLED * before:
+            if masked:
+                if not state.model.any():
                     break
-    blocks = [_block_image(gridder, residual_vis, weights, block) for block in sky.blocks]
-    return CleanResult(model, residual, blocks, count, majors, depth_reached(model, residual))
+                settings.fits_mask = str(_write_mask(grow(state.model != 0), Path(scratch)))
+            run_gain = gain
+            for _ in range(options.major_iterations):
+                before, kept = clipped_rms(state.residual), state.model.copy()
+                settings.major_loop_gain = run_gain
+                cleaner = radler.Radler(
+                    settings, psf, state.residual, state.model, 5 * gridder.pixel_rad
+                )
+                again = cleaner.perform(0)
+                state.iterations += cleaner.iteration_number
+                _regrid(state, gridder, sky, data, weights)
+                after = clipped_rms(state.residual)
+                if after > before:
+                    state.model[:] = kept
+                    _regrid(state, gridder, sky, data, weights)
+                    run_gain *= 0.6
+                    if run_gain < LEAST_GAIN:
+                        break
+                elif after > (STALLED if again else SETTLED) * before:
+                    break
+    return CleanResult(
+        state.model,
+        state.residual,
+        [_block_image(gridder, state.vis, weights, block) for block in sky.blocks],
+        state.iterations,
+        state.majors,
+        depth_reached(state.model, state.residual),
+    )
+
+
+class _State:
+    """Images and residual visibilities that a deconvolution works on."""
+
+    def __init__(self, dirty: NDArray, data: NDArray) -> None:
+        self.residual, self.model, self.vis = dirty, np.zeros_like(dirty), data
+        self.iterations = self.majors = 0
+
+
+def _regrid(
+    state: _State, gridder: Gridder, sky: BeamModel, data: NDArray, weights: NDArray
+) -> None:
+    """Make the residual of the model anew (radler keeps views of both images)."""
+    state.vis = sky.subtract(data, state.model)
+    state.residual[:] = gridder.image(state.vis, weights)
+    state.majors += 1
+
+
+def largest_sidelobe(psf: NDArray) -> float:
+    """Largest |PSF| outside its main lobe and the ring about it."""
+    beam = fit_beam(psf)
+    far = beam.kernel(psf.shape[0]) < 1e-4
+    return float(np.abs(psf[far]).max())
 
 
 def _block_image(gridder: Gridder, vis: NDArray, weights: NDArray, block: slice) -> NDArray:
@@ -128,7 +170,6 @@ def _settings(
     settings.pixel_scale.x = settings.pixel_scale.y = pixel_rad
     settings.minor_iteration_count = options.minor_iterations
     settings.minor_loop_gain = options.minor_gain
-    settings.major_loop_gain = options.major_gain
     settings.auto_threshold_sigma = sigma
     settings.algorithm_type = radler.AlgorithmType.generic_clean
     settings.thread_count = threads

@@ -121,7 +121,7 @@ def tile_header(images: TileImages, vis: Visibilities, provenance: dict[str, Any
         ("BNDWID", images.bandwidth_hz, "[Hz] sum of the channels used"),
         ("TELESCOP", vis.telescope, ""), ("TIMESYS", "UTC", ""),
         ("DATE-OBS", _iso(start_mjd), "start"), ("DATE-END", _iso(end_mjd), "end"),
-        ("MJD-OBS", start_mjd, "start"), ("MJD-AVG", vis.mid_mjd, "middle"),
+        ("MJD-OBS", start_mjd, "start"), ("DATE-AVG", _iso(vis.mid_mjd), "middle"), ("MJD-AVG", vis.mid_mjd, "middle"),
         ("MJD-END", end_mjd, "end"),
         ("PNTDEC", vis.pointing_dec_deg, "[deg] apparent declination of the pointing"),
         ("ABERSCAL", images.frame.scale, "apparent over ICRS offsets"),

@@ -1,4 +1,4 @@
-"""WSClean (Offringa et al. 2014) as the other back-end: same options and products, a static beam."""
+"""WSClean (Offringa et al. 2014) as the other back-end: same options and products, static beam."""
 
 import os
 import re
