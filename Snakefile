@@ -39,8 +39,8 @@ rule all:
     """Everything that the data in the incoming folder allow."""
     default_target: True
     input:
-        rules.mosaics.input,
-        rules.photometry.input,
+        mosaic_targets("publication"),
+        mosaic_targets("photometry"),
         variability_targets(),
         report_targets(),
 

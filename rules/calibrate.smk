@@ -30,7 +30,6 @@ rule solve_gains:
         flags=rules.flag.output.flags,
         bandpasses=bandpass_verdicts,
         catalog=tile_catalog,
-        calibrators=CONFIG.paths.calibrators,
     output:
         solutions=product("gains"),
         verdict=product("gains_verdict"),
@@ -61,10 +60,10 @@ rule apply_calibration:
         "<logs>/apply_calibration/{tile}.log",
     benchmark:
         "<benchmarks>/apply_calibration/{tile}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "image"
+    conda:
+        "../envs/science.yaml"
     params:
         ms=product("measurement_set"),
         calibrated=product("calibrated_ms"),

@@ -1,9 +1,12 @@
 rule fetch_catalog:
     """Fetch the strip's reference catalogue (NVSS from VizieR), or take the configured one."""
     input:
-        reference=[CONFIG.paths.reference_catalog] if CONFIG.paths.reference_catalog else [],
+        reference=(
+            [CONFIG.paths.reference_catalog] if CONFIG.paths.reference_catalog else []
+        ),
     output:
         catalog=product("catalog"),
+        verdict=product("catalog_verdict"),
     log:
         "<logs>/fetch_catalog/{strip}.log",
     benchmark:

@@ -19,8 +19,8 @@ PLAN = frozen_plan(CONFIG, remake=workflow.is_main_process)
 
 
 wildcard_constraints:
-    epoch=r"\d+",
     **WILDCARD_PATTERNS,
+    epoch=r"\d+",
 
 
 def product(key, **wildcards):
@@ -29,7 +29,7 @@ def product(key, **wildcards):
 
 
 def options(*names):
-    """The configuration sections that a rule depends on: a change of one makes it run again."""
+    """Sections that a rule depends on, so that a change of one makes it run again."""
     return {name: getattr(CONFIG, name).model_dump(mode="json") for name in names}
 
 
@@ -79,4 +79,36 @@ def strip_photometry(wildcards):
         product("photometry", group_id=mosaic.group_id)
         for mosaic in PLAN.mosaics
         if mosaic.strip == wildcards.strip
+    ]
+
+
+SIMULATED = f"{RESULTS}/simulated"
+
+
+def simulation_targets():
+    """Every simulated night, the truth and the spoilt catalogue."""
+    nights = [
+        night
+        for night in range(CONFIG.simulate.n_epochs)
+        if night not in CONFIG.simulate.missing_epochs
+    ]
+    return [
+        f"{SIMULATED}/truth.json",
+        *(f"{SIMULATED}/night-{night:04d}.json" for night in nights),
+    ]
+
+
+def variability_targets():
+    """The variability products of every strip with a mosaic."""
+    strips = sorted({mosaic.strip for mosaic in PLAN.mosaics})
+    return [product("variability_verdict", strip=strip) for strip in strips]
+
+
+def report_targets():
+    """Figures of the newest mosaic of each strip, or of all of them."""
+    mosaics = sorted(PLAN.mosaics, key=lambda mosaic: mosaic.mid_mjd)
+    if CONFIG.report.mosaics == "latest":
+        mosaics = list({mosaic.strip: mosaic for mosaic in mosaics}.values())
+    return [product("figure_mosaic", group_id=m.group_id) for m in mosaics] + [
+        product("figure_tile", tile=m.tiles[len(m.tiles) // 2]) for m in mosaics
     ]

@@ -9,10 +9,10 @@ rule convert:
         "<logs>/convert/{tile}.log",
     benchmark:
         "<benchmarks>/convert/{tile}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "prepare"
+    conda:
+        "../envs/science.yaml"
     params:
         ms=product("measurement_set"),
         options=options("convert"),

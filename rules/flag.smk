@@ -9,10 +9,10 @@ rule flag:
         "<logs>/flag/{tile}.log",
     benchmark:
         "<benchmarks>/flag/{tile}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "prepare"
+    conda:
+        "../envs/science.yaml"
     params:
         ms=product("measurement_set"),
         options=options("flag"),

@@ -14,10 +14,10 @@ rule image_tile:
         "<logs>/image_tile/{tile}.log",
     benchmark:
         "<benchmarks>/image_tile/{tile}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "image"
+    conda:
+        "../envs/science.yaml"
     params:
         ms=product("calibrated_ms"),
         options=options("image", "instrument"),

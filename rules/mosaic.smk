@@ -18,10 +18,10 @@ rule make_mosaic:
         "<logs>/make_mosaic/{group_id}.log",
     benchmark:
         "<benchmarks>/make_mosaic/{group_id}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "mosaic"
+    conda:
+        "../envs/science.yaml"
     params:
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),
         options=options("mosaic"),

@@ -17,10 +17,10 @@ rule measure_photometry:
         "<logs>/measure_photometry/{group_id}.log",
     benchmark:
         "<benchmarks>/measure_photometry/{group_id}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "mosaic"
+    conda:
+        "../envs/science.yaml"
     params:
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),
         options=options("photometry"),

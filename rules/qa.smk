@@ -1,12 +1,16 @@
 rule qa_mosaic:
     """Measure a mosaic against its gates: noise, flux scale, astrometry, completeness, beam."""
     input:
-        rules.make_mosaic.output,
+        mosaic=rules.make_mosaic.output.verdict,
+        image=rules.make_mosaic.output.image,
+        noise=rules.make_mosaic.output.noise,
+        coverage=rules.make_mosaic.output.coverage,
+        tiles=rules.make_mosaic.output.tiles,
         convert=mosaic_tiles("convert_verdict"),
         flag=mosaic_tiles("flag_verdict"),
         gains=mosaic_tiles("gains_verdict"),
         calibrated=mosaic_tiles("calibrated_verdict"),
-        image=mosaic_tiles("tile_verdict"),
+        tile_verdicts=mosaic_tiles("tile_verdict"),
         catalog=mosaic_catalog,
     output:
         verdict=report(
@@ -18,12 +22,11 @@ rule qa_mosaic:
         "<logs>/qa_mosaic/{group_id}.log",
     benchmark:
         "<benchmarks>/qa_mosaic/{group_id}.tsv"
-    conda:
-        "../envs/science.yaml"
     group:
         "mosaic"
+    conda:
+        "../envs/science.yaml"
     params:
-        products=lambda wildcards: dict(rules.make_mosaic.output.items()),
         planned=lambda wildcards: PLAN.mosaic(wildcards.group_id).to_dict(),
         options=options("qa"),
     script:

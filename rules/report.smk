@@ -1,13 +1,3 @@
-def report_targets():
-    """Figures of the newest mosaic of each strip, or of all of them."""
-    mosaics = sorted(PLAN.mosaics, key=lambda mosaic: mosaic.mid_mjd)
-    if CONFIG.report.mosaics == "latest":
-        mosaics = list({mosaic.strip: mosaic for mosaic in mosaics}.values())
-    return [product("figure_mosaic", group_id=m.group_id) for m in mosaics] + [
-        product("figure_tile", tile=m.tiles[len(m.tiles) // 2]) for m in mosaics
-    ]
-
-
 rule draw_tile:
     """Figures of a tile: flagging, bandpass, image and residual."""
     input:

@@ -1,19 +1,3 @@
-SIMULATED = f"{RESULTS}/simulated"
-
-
-def simulation_targets():
-    """Every simulated night, the truth and the spoilt catalogue."""
-    nights = [
-        night
-        for night in range(CONFIG.simulate.n_epochs)
-        if night not in CONFIG.simulate.missing_epochs
-    ]
-    return [
-        f"{SIMULATED}/truth.json",
-        *(f"{SIMULATED}/night-{night:04d}.json" for night in nights),
-    ]
-
-
 rule simulate_night:
     """Write the UVH5 files of one simulated night into the incoming folder."""
     input:
@@ -38,6 +22,7 @@ rule simulate_truth:
         stations=CONFIG.paths.antennas,
     output:
         manifest=f"{SIMULATED}/truth.json",
+        catalog=f"{SIMULATED}/catalog.parquet",
     log:
         "<logs>/simulate_truth/truth.log",
     benchmark:

@@ -1,9 +1,3 @@
-def variability_targets():
-    """The variability products of every strip with a mosaic."""
-    strips = sorted({mosaic.strip for mosaic in PLAN.mosaics})
-    return [product("variability_verdict", strip=strip) for strip in strips]
-
-
 rule measure_variability:
     """Join all epochs of a strip: epoch flux scale, light curves, metrics, ESE candidates."""
     input:

@@ -82,7 +82,13 @@ def _fluxes(table, path: str | os.PathLike) -> None:
 
 def _gates(qa: Verdict, path: str | os.PathLike) -> None:
     rows = [
-        (g.name, f"{g.value:.4g}", f"{g.low:.4g} .. {g.high:.4g}".replace("nan", ""), g.unit, g.verdict)
+        (
+            g.name,
+            f"{g.value:.4g}",
+            f"{g.low:.4g} .. {g.high:.4g}".replace("nan", ""),
+            g.unit,
+            g.verdict,
+        )
         for g in qa.gates
     ]
     with figure(path, 8, 0.28 * len(rows) + 0.8) as fig:

@@ -41,7 +41,11 @@ class Array:
 
 
 def read_array(path: str | os.PathLike, n_station: int) -> Array:
-    """Read the station table; the `n_station` active stations nearest the array's middle are used."""
+    """Read the station table and choose `n_station` of the active stations.
+
+    The two arms of the core come first, evenly thinned so that both keep their length; the outriggers
+    (103 to 117) are used only when there are not enough stations in the core.
+    """
     from astropy import units as u
     from astropy.coordinates import EarthLocation
 
@@ -54,9 +58,21 @@ def read_array(path: str | os.PathLike, n_station: int) -> Array:
     itrf = np.stack([places.x.value, places.y.value, places.z.value], axis=1)
     enu = (itrf - reference_itrf_m()) @ _enu_axes().T
     active = np.flatnonzero(column["active"] > 0)
-    middle = np.median(enu[active], axis=0)
-    near = active[np.argsort(np.hypot(*(enu[active] - middle).T[:2]), kind="stable")]
-    return Array([str(int(s)) for s in column["station"]], itrf, enu, np.sort(near[:n_station]))
+    used = choose_stations(column["station"][active], n_station)
+    return Array([str(int(s)) for s in column["station"]], itrf, enu, np.sort(active[used]))
+
+
+def choose_stations(number: NDArray, n_station: int) -> NDArray:
+    """Indices into `number` (station numbers) of the stations to use, see `read_array`."""
+    core, outer = np.flatnonzero(number < 103), np.flatnonzero(number >= 103)
+    arms = [core[number[core] < 52], core[number[core] >= 52]]
+    n_core = min(n_station, core.size)
+    n_first = round(n_core * arms[0].size / core.size)
+    thinned = [
+        arm[np.round(np.linspace(0, arm.size - 1, n)).astype(int)]
+        for arm, n in zip(arms, (n_first, n_core - n_first), strict=True)
+    ]
+    return np.concatenate([*thinned, outer[: n_station - n_core]])
 
 
 def reference_itrf_m() -> NDArray:
@@ -106,10 +122,10 @@ def source_enu(jd_utc: NDArray, ra_deg: NDArray, dec_deg: NDArray) -> NDArray:
     from astropy.time import Time
     from astropy.utils import iers
 
-    iers.conf.auto_download = False
     place = EarthLocation.from_geodetic(LONGITUDE_RAD * u.rad, LATITUDE_RAD * u.rad, HEIGHT_M * u.m)
-    frame = AltAz(obstime=Time(jd_utc[:, None], format="jd", scale="utc"), location=place)
-    seen = SkyCoord(ra_deg[None, :] * u.deg, dec_deg[None, :] * u.deg).transform_to(frame)
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+        frame = AltAz(obstime=Time(jd_utc[:, None], format="jd", scale="utc"), location=place)
+        seen = SkyCoord(ra_deg[None, :] * u.deg, dec_deg[None, :] * u.deg).transform_to(frame)
     alt, az = seen.alt.rad, seen.az.rad
     return np.stack([np.cos(alt) * np.sin(az), np.cos(alt) * np.cos(az), np.sin(alt)], axis=-1)
 
@@ -134,3 +150,31 @@ def transit_jd(ra_deg: float, dec_deg: float, after_jd: float) -> float:
     for _ in range(4):
         jd -= hour_angle(jd) / (2 * np.pi) * sidereal_day
     return jd
+
+
+def meridian_icrs_deg(jd_utc: NDArray, declination_deg: float) -> tuple[NDArray, NDArray]:
+    """ICRS position [deg] of the meridian at an apparent declination."""
+    from astropy import units as u
+    from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    east, north, up = meridian_enu(np.radians(declination_deg))
+    place = EarthLocation.from_geodetic(LONGITUDE_RAD * u.rad, LATITUDE_RAD * u.rad, HEIGHT_M * u.m)
+    azimuth = np.full(jd_utc.size, np.arctan2(east, north)) * u.rad
+    altitude = np.full(jd_utc.size, np.arcsin(up)) * u.rad
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+        frame = AltAz(obstime=Time(jd_utc, format="jd", scale="utc"), location=place)
+        there = SkyCoord(az=azimuth, alt=altitude, frame=frame).icrs
+    return there.ra.deg, there.dec.deg
+
+
+def apparent_lst_rad(jd_utc: NDArray) -> NDArray:
+    """Apparent sidereal time at the reference position."""
+    from astropy import units as u
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+        times = Time(jd_utc, format="jd", scale="utc")
+        return times.sidereal_time("apparent", LONGITUDE_RAD * u.rad).rad

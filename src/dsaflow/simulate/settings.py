@@ -17,7 +17,7 @@ class Effects(_Model):
     noise: bool = Field(True, description="thermal noise of the SEFD")
     bandpass: bool = Field(
         True,
-        description="ripple, edge roll-off and jumps between subbands, by antenna and receptor",
+        description="level, phase, ripple, edge roll-off, jumps between subbands, by antenna and receptor",
     )
     gain_drift: bool = Field(
         True, description="gains that drift in time, by antenna and receptor and in common"
@@ -28,10 +28,11 @@ class Effects(_Model):
     smearing: bool = Field(True, description="loss by the sky's motion within an integration")
     rfi: bool = Field(True, description="broadband streak, narrow band, one stuck integration")
     dead_antennas: bool = Field(
-        True, description="the antennas in dead_antennas deliver noise-like zeros"
+        True, description="the antennas in dead_antennas deliver next to nothing"
     )
     far_sources: bool = Field(
-        False, description="bright sources out to 10 deg, one as bright as Cas A appears"
+        False,
+        description="bright sources out to 10 deg through the sidelobes, one of them as bright as Cas A",
     )
     beam_error: bool = Field(
         False, description="true beam differs from the dish: true_diameter_m, pointing_offset_deg"
@@ -78,7 +79,10 @@ class SimulateSettings(_Model):
     missing_epochs: list[int] = Field(default_factory=list, description="nights without data")
     n_tiles: int = Field(3, ge=1, description="consecutive tiles a night, centred on the transit")
     stations: int = Field(
-        48, ge=3, le=96, description="active stations used, the most central first"
+        48,
+        ge=3,
+        le=96,
+        description="active stations used: the core's two arms, evenly thinned, then outriggers",
     )
     full_array_tiles: list[tuple[int, int]] = Field(
         default_factory=list, description="[epoch, tile] simulated with all 96 stations"
@@ -107,7 +111,8 @@ class SimulateSettings(_Model):
         0.06, ge=0, le=1, description="of the sources that flare, vary slowly or scintillate"
     )
     dead_antennas: list[str] = Field(
-        default_factory=lambda: ["40", "85"], description="station numbers"
+        default_factory=lambda: ["42", "86"],
+        description="station numbers; effective when among the stations used",
     )
     antenna_gain_rms: float = Field(
         0.03, ge=0, description="fraction; drift of each antenna's amplitude over 6 h"
@@ -119,7 +124,7 @@ class SimulateSettings(_Model):
         20.0, ge=0, description="deg rms; drift of each antenna's phase over 6 h"
     )
     epoch_gain_rms: float = Field(
-        0.03, ge=0, description="fraction; amplitude error common to a night, not in the calibrator"
+        0.03, ge=0, description="fraction of flux; error common to all data of a night"
     )
     true_diameter_m: Positive = Field(4.65, description="m; the beam's true effective diameter")
     beam_error_diameter_m: Positive = Field(

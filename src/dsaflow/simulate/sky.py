@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsaflow.simulate.settings import SimulateSettings
+from dsaflow.simulate.streams import random
 from dsaflow.simulate.variation import light_curve
 
 REFERENCE_HZ = 1.4e9
@@ -41,12 +42,6 @@ class Sky:
         return flux
 
 
-def random(settings: SimulateSettings, purpose: str, *numbers: int) -> np.random.Generator:
-    """Independent stream of the one seed for a purpose, an epoch, a tile."""
-    key = [int.from_bytes(purpose.encode()[:8].ljust(8, b"_"), "big"), *numbers]
-    return np.random.default_rng(np.random.SeedSequence([settings.seed, *key]))
-
-
 def integral_counts_per_deg2(flux_jy: NDArray) -> NDArray:
     """Sources per square degree above a flux at 1.4 GHz: 52 above 2.5 mJy, 17 above 10 mJy (NVSS-like)."""
     low = 52.0 * (flux_jy / 2.5e-3) ** -0.80
@@ -66,32 +61,53 @@ def draw_fluxes_jy(
 
 
 def make_sky(settings: SimulateSettings, track: tuple[NDArray, NDArray]) -> Sky:
-    """Draw the strip's sources around the pointing's track (ICRS deg) over the night."""
-    rng = random(settings, "sky")
-    ra, dec, flux, index = _population(settings, rng, track)
+    """Draw the strip's sources around the pointing's track (ICRS deg) over the night.
+
+    The event's source and the calibrator come last, with no other source within 4 arcmin of them.
+    """
+    special = _special_sources(settings, float(np.mean(track[0])), float(np.mean(track[1])))
+    ra, dec, flux, index = _population(settings, random(settings, "sky"), track)
+    if not settings.source_table:
+        apart = np.ones(ra.size, dtype=bool)
+        for one in special:
+            east = ((ra - one[0] + 180) % 360 - 180) * np.cos(np.radians(dec))
+            apart &= np.hypot(east, dec - one[1]) > 4 / 60
+        ra, dec, flux, index = ra[apart], dec[apart], flux[apart], index[apart]
+    rng = random(settings, "kinds")
     compact = rng.random(flux.size) < 0.5
-    kind = np.where(rng.random(flux.size) < settings.variable_fraction, "variable", "constant")
-    kinds = [
-        str(rng.choice(["flare", "slow", "scintillation"])) if k == "variable" else "constant"
-        for k in kind
-    ]
+    varies = rng.random(flux.size) < settings.variable_fraction
+    drawn = rng.choice(["flare", "slow", "scintillation"], flux.size)
+    kinds = [str(kind) if v else "constant" for kind, v in zip(drawn, varies, strict=True)]
     coefficients: dict[int, tuple[float, ...]] = {}
-    centre_ra, centre_dec = float(np.mean(track[0])), float(np.mean(track[1]))
+    for one in special:
+        if one[4] == "calibrator":
+            coefficients[len(kinds)] = CALIBRATORS[settings.calibrator][2]
+        kinds.append(one[4])
+    columns = [
+        np.append(column, [one[i] for one in special])
+        for i, column in enumerate((ra, dec, flux, index))
+    ]
+    ra, dec = columns[0] % 360, columns[1]
+    compact = np.append(compact, np.ones(len(special), dtype=bool))
+    names = [f"S{r:08.4f}{d:+08.4f}".replace(".", "") for r, d in zip(ra, dec, strict=True)]
+    return Sky(names, ra, dec, columns[2], columns[3], compact, kinds, coefficients)
+
+
+def _special_sources(
+    settings: SimulateSettings, centre_ra_deg: float, centre_dec_deg: float
+) -> list[tuple[float, float, float, float, str]]:
+    """RA, Dec [deg], flux at 1.4 GHz [Jy], spectral index and kind of the sources placed on purpose."""
+    special: list[tuple[float, float, float, float, str]] = []
     if settings.event.kind != "none":
         east, north = settings.event.offset_deg
-        ra = np.append(ra, centre_ra + east / np.cos(np.radians(centre_dec)))
-        dec, flux = np.append(dec, centre_dec + north), np.append(flux, settings.event.flux_jy)
-        index, compact = np.append(index, -0.3), np.append(compact, True)
-        kinds.append(settings.event.kind)
+        ra_deg = centre_ra_deg + east / np.cos(np.radians(centre_dec_deg))
+        place = (ra_deg, centre_dec_deg + north)
+        special.append((*place, settings.event.flux_jy, -0.3, settings.event.kind))
     if settings.calibrator:
-        cal_ra, cal_dec, terms = CALIBRATORS[settings.calibrator]
-        coefficients[ra.size] = terms
-        at_1400 = 10 ** np.polynomial.polynomial.polyval(np.log10(1.4), terms)
-        ra, dec, flux = np.append(ra, cal_ra), np.append(dec, cal_dec), np.append(flux, at_1400)
-        index, compact = np.append(index, -0.7), np.append(compact, True)
-        kinds.append("calibrator")
-    names = [f"S{r:08.4f}{d:+08.4f}".replace(".", "") for r, d in zip(ra % 360, dec, strict=True)]
-    return Sky(names, ra % 360, dec, flux, index, compact, kinds, coefficients)
+        ra_deg, dec_deg, terms = CALIBRATORS[settings.calibrator]
+        flux_jy = 10 ** np.polynomial.polynomial.polyval(np.log10(REFERENCE_HZ / 1e9), terms)
+        special.append((ra_deg, dec_deg, float(flux_jy), -0.7, "calibrator"))
+    return special
 
 
 def _population(

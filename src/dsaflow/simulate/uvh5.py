@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -68,7 +67,7 @@ def write_uvh5(path: str | os.PathLike, frame: Frame, freq_hz: NDArray, data: ND
     n_time, n_baseline, n_channel, n_pol = data.shape
     n_blt = n_time * n_baseline
     uvw = meridian_uvw_m(frame.array, frame.ant1, frame.ant2, frame.declination_rad)
-    delays = " ".join(["0"] * (2 * len(frame.array.name)))
+    delays = applied_delays(frame.array)
     scalars = {
         "Nants_data": frame.array.used.size,
         "Nants_telescope": len(frame.array.name),
@@ -154,6 +153,9 @@ def _columns(frame: Frame, freq_hz: NDArray, uvw: NDArray) -> dict[str, NDArray]
     }
 
 
-def subband_path(folder: str | os.PathLike, name: str) -> Path:
-    """Path of a file in the incoming folder."""
-    return Path(folder) / name
+def applied_delays(array: Array) -> str:
+    """Integer delays [ns] by station and receptor, 0 where there is no antenna, as in real headers."""
+    length_m = np.hypot(array.enu_m[:, 0], array.enu_m[:, 1])
+    delay_ns = np.round((16200 - length_m / 0.299792458 / 0.67) / 2).astype(int) * 2
+    delay_ns[~np.isin(np.arange(length_m.size), array.used)] = 0
+    return " ".join(f"{delay} {delay}" for delay in delay_ns)

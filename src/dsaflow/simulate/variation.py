@@ -1,87 +1,125 @@
 """Light curves of the simulated sources: flux over quiet flux, by night and frequency."""
 
+from functools import lru_cache
+
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import brentq
+from numpy.typing import ArrayLike, NDArray
 
 from dsaflow.simulate.settings import SimulateSettings
 
+SOURCE_WIDTH = 0.15
+_CELL = 0.01
+_REACH = 12.0
 
-def lens_factor(place: NDArray, strength: float, source_width: float) -> NDArray:
-    """Flux factor behind a Gaussian plasma lens (Clegg, Fey & Lazio 1998, eq. 10-14).
+
+@lru_cache(maxsize=2048)
+def _lens_profile(strength: float, source_width: float) -> tuple[NDArray, NDArray]:
+    """Observer's positions and the smoothed gain there."""
+    # 50 rays to a cell: their shot noise is far below the smoothing by the source's extent
+    rays = np.linspace(-_REACH, _REACH, round(2 * _REACH / _CELL) * 50 + 1)
+    arrival = rays * (1 + strength * np.exp(-np.square(rays)))
+    edges = np.linspace(-_REACH, _REACH, round(2 * _REACH / _CELL) + 1)
+    cell = edges[1] - edges[0]
+    density = np.histogram(arrival, edges)[0] * (rays[1] - rays[0]) / cell
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    reach = int(np.ceil(5 * source_width / cell))
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) * cell / source_width))
+    return middle, 1 + np.convolve(density - 1, kernel / kernel.sum(), "same")
+
+
+def lens_factor(place: ArrayLike, strength: float, source_width: float = SOURCE_WIDTH) -> NDArray:
+    """Flux factor behind a Gaussian plasma lens (Clegg, Fey & Lazio 1998).
 
     Parameters
     ----------
     place : ndarray
-        Observer's transverse position, in lens half-widths (1/e).
+        Observer's transverse position, in lens half-widths (1/e of the column density).
     strength : float
         Their alpha, proportional to wavelength squared; > 0 diverges.
     source_width : float
-        Sigma of the source's Gaussian brightness on the lens plane, in lens half-widths.
+        Sigma of the source's Gaussian brightness, projected, in lens half-widths; > 0.
 
     Notes
     -----
-    Rays shot on a fine grid: u' = u (1 + alpha exp(-u^2)); the density of arrivals is the gain, so
-    that images are summed and flux is conserved; the source's extent smooths it.
+    The refraction map is u' = u (1 + alpha exp(-u^2)). Rays are shot on a fine grid of u; the
+    density of their arrivals at u' is the gain, so that several images are summed and flux is
+    conserved. A strength above 20 would send rays beyond the grid.
     """
-    reach = max(8.0, float(np.max(np.abs(place))) + 6 * source_width + 1.0)
-    cell = max(source_width / 8, 0.005)
-    rays = np.linspace(-reach, reach, int(2 * reach / cell) * 40 + 1)
-    arrival = rays * (1 + strength * np.exp(-np.square(rays)))
-    edges = np.arange(-reach, reach + cell, cell)
-    density = np.histogram(arrival, edges)[0] * (rays[1] - rays[0]) / cell
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    kernel = np.exp(
-        -0.5 * np.square(np.arange(-5 * source_width, 5 * source_width + cell, cell) / source_width)
-    )
-    smooth = 1 + np.convolve(density - 1, kernel / kernel.sum(), "same")
-    return np.interp(place, middle, smooth)
+    middle, gain = _lens_profile(float(strength), source_width)
+    return np.interp(place, middle, gain, left=1.0, right=1.0)
 
 
-def lens_strength(depth: float, source_width: float) -> float:
-    """Strength whose dip on the axis is `depth` deep."""
-    at = np.zeros(1)
-    return float(
-        brentq(lambda a: 1 - lens_factor(at, a, source_width)[0] - depth, 1e-3, 60.0, xtol=1e-3)
-    )
+@lru_cache(maxsize=16)
+def lens_strength(depth: float, source_width: float = SOURCE_WIDTH) -> float:
+    """Strength whose dip on the axis is `depth` deep, by bisection (the dip deepens monotonically).
+
+    Raises
+    ------
+    ValueError
+        `depth` is beyond what strengths up to 20 reach.
+    """
+    low, high = 0.0, 20.0
+    if 1 - lens_factor(0.0, high, source_width) < depth:
+        raise ValueError(f"no lens is {depth} deep with a source of {source_width} half-widths")
+    for _ in range(24):
+        half = 0.5 * (low + high)
+        if 1 - lens_factor(0.0, half, source_width) < depth:
+            low = half
+        else:
+            high = half
+    return 0.5 * (low + high)
 
 
 def light_curve(
     kind: str, settings: SimulateSettings, rng: np.random.Generator, freq_ratio: NDArray
 ) -> NDArray:
-    """Flux over quiet flux, shape (n_epochs, n_freq); `freq_ratio` is relative to 1.4 GHz."""
+    """Flux over quiet flux, shape (n_epochs, n_freq); `freq_ratio` is relative to 1.4 GHz.
+
+    Kinds: plasma_lens and gaussian_dip (the event of the settings), flare, slow (intrinsic) and
+    scintillation (refractive: a damped random walk, the same at all frequencies of this band).
+    """
     nights = np.arange(settings.n_epochs, dtype=float)
     flat = np.ones(freq_ratio.size)
     event = settings.event
     phase = (nights - event.peak_epoch) / event.duration_epochs
-    if kind == "gaussian_dip":
-        dip = event.depth * np.exp(-4 * np.log(2) * np.square(phase))
-        return 1 - dip[:, None] * flat
     if kind == "plasma_lens":
         return _lens_curve(phase, event.depth, freq_ratio)
-    if kind == "flare":
+    if kind == "gaussian_dip":
+        change = -event.depth * np.exp(-4 * np.log(2) * np.square(phase))
+    elif kind == "flare":
         rise = (nights - rng.uniform(0, settings.n_epochs)) / rng.uniform(1, 3)
-        shape = np.where(rise < 0, np.exp(rise), np.exp(-rise / 3))
-        return 1 + rng.uniform(0.2, 0.5) * shape[:, None] * flat
-    if kind == "slow":
+        change = rng.uniform(0.2, 0.5) * np.where(rise < 0, np.exp(rise), np.exp(-rise / 3))
+    elif kind == "slow":
         period = rng.uniform(60, 200)
-        return 1 + 0.08 * np.sin(2 * np.pi * (nights / period + rng.random()))[:, None] * flat
-    walk = np.empty(nights.size)
-    tau, rms = rng.uniform(1, 10), 0.04
-    walk[0] = rng.standard_normal()
-    for night in range(1, nights.size):
-        keep = np.exp(-1 / tau)
-        walk[night] = keep * walk[night - 1] + np.sqrt(1 - keep**2) * rng.standard_normal()
-    return 1 + rms * walk[:, None] * flat
+        change = 0.08 * np.sin(2 * np.pi * (nights / period + rng.random()))
+    elif kind == "scintillation":
+        change = 0.04 * damped_walk(rng, nights.size, rng.uniform(1, 10))
+    else:
+        raise ValueError(f"unknown kind of light curve {kind!r}")
+    return 1 + change[:, None] * flat
+
+
+def damped_walk(rng: np.random.Generator, n_night: int, timescale: float) -> NDArray:
+    """Unit-variance damped random walk sampled every night; `timescale` in nights."""
+    steps = rng.standard_normal(n_night)
+    keep = np.exp(-1 / timescale)
+    walk = np.empty(n_night)
+    walk[0] = steps[0]
+    for night in range(1, n_night):
+        walk[night] = keep * walk[night - 1] + np.sqrt(1 - keep**2) * steps[night]
+    return walk
 
 
 def _lens_curve(phase: NDArray, depth: float, freq_ratio: NDArray) -> NDArray:
-    width = 0.15
-    strength = lens_strength(depth, width)
+    strength = lens_strength(depth)
     # place of the half-depth point, so that the duration is what the settings say
     grid = np.linspace(0, 8, 4001)
-    profile = lens_factor(grid, strength, width)
-    half = grid[np.flatnonzero(profile < 1 - 0.5 * depth)[-1]]
-    return np.stack(
-        [lens_factor(2 * half * phase, strength / ratio**2, width) for ratio in freq_ratio], axis=1
+    half = grid[np.flatnonzero(lens_factor(grid, strength) < 1 - 0.5 * depth)[-1]]
+    # the gain is smooth in frequency: a few of them hold the whole band
+    knots = (
+        np.linspace(freq_ratio.min(), freq_ratio.max(), 9) if freq_ratio.size > 9 else freq_ratio
     )
+    curves = np.stack([lens_factor(2 * half * phase, strength / r**2) for r in knots], axis=1)
+    if freq_ratio.size <= 9:
+        return curves
+    return np.stack([np.interp(freq_ratio, knots, curve) for curve in curves])
