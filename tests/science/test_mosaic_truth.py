@@ -163,7 +163,7 @@ def grid_sources(centre, flux_jy, spacing_deg=0.33, half=(2.0, 1.0)):
 
 @pytest.mark.parametrize("centre", [(0.3, 16.1), (150.0, 54.6)])
 def test_fluxes_and_positions_are_the_injected_ones(tmp_path, centre):
-    sources = grid_sources(centre, 0.1)
+    sources = grid_sources(centre, 0.1, spacing_deg=0.5)
     outputs, verdict = build(tmp_path, sources, centre)
     assert verdict.verdict == "pass", verdict.detail
     with fits.open(outputs["image"]) as hdus:

@@ -140,6 +140,14 @@ def band_table(tiles: list[Tile]) -> tuple[NDArray, NDArray]:
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
+def _band_mean(share: NDArray, values: NDArray) -> NDArray:
+    """Weighted mean over the tiles that have the sub-band, NaN where none has; shape (n_band,)."""
+    have = np.isfinite(values)
+    weight = share[:, None] * have
+    with np.errstate(invalid="ignore"):
+        return (weight * np.where(have, values, 0.0)).sum(axis=0) / weight.sum(axis=0)
+
+
 def make_mosaic(
     tiles: list[dict[str, str]],
     centre: tuple[float, float],
@@ -197,9 +205,8 @@ def make_mosaic(
         raise DataRejected(ReasonCode.NO_DATA, "no tile has a valid pixel above the beam cut")
     share /= share.sum()
     header = _header(used, share, grid, cards, len(offered))
-    write_products(
-        outputs, header, full, bands, local, offered, (share @ freq_hz, share @ width_hz), centre
-    )
+    means = (_band_mean(share, freq_hz), _band_mean(share, width_hz))
+    write_products(outputs, header, full, bands, local, offered, means, centre)
     verdict = _judge(used, share, grid, full, config, spread_deg, len(offered))
     if len(used) < len(offered) and verdict.verdict == "pass":
         left = "; ".join(f"{t.name} {t.reason}" for t in offered if not t.used)

@@ -141,7 +141,7 @@ def check_strip(tiles: list[Tile], tolerance_deg: float) -> float:
     """Spread of the tiles' apparent declinations [deg].
 
     The ICRS declination of a strip's meridian wanders with right ascension (precession), so the
-    comparison is made in declination of date (ERFA ``atci13``).
+    comparison is made in declination of date: card PNTDEC, or the tile's centre by ERFA ``atci13``.
 
     Raises
     ------
@@ -156,7 +156,9 @@ def check_strip(tiles: list[Tile], tolerance_deg: float) -> float:
     _, apparent, _ = erfa.atci13(
         np.radians(ra), np.radians(dec), 0.0, 0.0, 0.0, 0.0, 2400000.5, mjd
     )
-    low, high = np.degrees(apparent.min()), np.degrees(apparent.max())
+    pointing = np.array([tile.card("PNTDEC") for tile in tiles])
+    apparent = np.where(np.isfinite(pointing), pointing, np.degrees(apparent))
+    low, high = apparent.min(), apparent.max()
     if high - low > tolerance_deg:
         raise DataRejected(
             ReasonCode.STRIPS_MIXED,
