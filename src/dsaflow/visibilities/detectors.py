@@ -146,7 +146,7 @@ def noisy_channels(sigma: NDArray) -> NDArray:
     if np.count_nonzero(live) < _FEWEST_CHANNELS:
         return noisy
     level = np.log(masked_median(sigma[:, live], ~np.isfinite(sigma[:, live])))
-    # a window shorter than a subband, so that a jump between subbands is not taken for a narrow band
+    # a window shorter than a subband: a jump between subbands is no narrow band
     above = level - (running_median(level, 9) if level.size > 32 else robust_trend(level))
     scatter = 1.4826 * np.median(np.abs(above))
     noisy[live] = above > max(_NOISY, _SIGNIFICANT * scatter)

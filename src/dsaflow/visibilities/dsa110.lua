@@ -11,12 +11,10 @@
 aoflagger.require_min_version("3.0")
 
 function execute(input)
-  local copy = input:copy()
   local base_threshold = 0.85
   for _, factor in ipairs({ 3.0, 1.0 }) do
     local level = factor * base_threshold
-    aoflagger.sumthreshold_masked(input, copy, level, level, true, true)
+    aoflagger.sumthreshold(input, level, level, true, true)
   end
-  input:join_mask(copy)
-  aoflagger.scale_invariant_rank_operator_masked(input, copy, 0.1, 0.1)
+  aoflagger.scale_invariant_rank_operator(input, 0.1, 0.1)
 end

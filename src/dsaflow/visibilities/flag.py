@@ -155,7 +155,7 @@ def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:
     excess : float32 ndarray, shape (n_time, n_baseline, n_channel)
         Amplitudes in units of the noise, less their smooth level.
     flags : bool ndarray, same shape
-        Those given are kept and their samples left out of the statistics.
+        Those given are kept, and their samples are not looked at.
     baselines : int ndarray
         Which to run on.
 
@@ -163,6 +163,8 @@ def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:
     -----
     SumThreshold and the scale-invariant rank operator (Offringa et al. 2010, 2012).
     """
+    # first: with aoflagger's own casacore loaded before it, python-casacore aborts the process
+    import casacore.tables  # noqa: F401  # isort: skip
     import aoflagger
 
     n_time, _, n_channel = excess.shape
@@ -170,9 +172,14 @@ def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:
     with as_file(files("dsaflow.visibilities") / "dsa110.lua") as strategy_file:
         strategy = flagger.load_strategy_file(str(strategy_file))
     image = flagger.make_image_set(n_time, n_channel, 1)
-    mask = flagger.make_flag_mask(n_time, n_channel, False)
+    nothing = flagger.make_flag_mask(n_time, n_channel, False)
     for baseline in baselines:
-        mine = np.ascontiguousarray(flags[:, baseline].T)
-        mask.set_buffer(mine)
-        image.set_image_buffer(0, np.ascontiguousarray(excess[:, baseline].T, dtype=np.float64))
-        flags[:, baseline] = (strategy.run(image, mask).get_buffer() | mine).T
+        values = excess[:, baseline].T.astype(np.float64)
+        mine = flags[:, baseline].T
+        if mine.all():
+            continue
+        # What is flagged already takes values of the rest: AOFlagger's own treatment of missing
+        # samples was seen to flag everything where whole integrations are missing.
+        values[mine] = np.resize(values[~mine], np.count_nonzero(mine))
+        image.set_image_buffer(0, values)
+        flags[:, baseline] |= strategy.run(image, nothing).get_buffer().T

@@ -9,6 +9,8 @@ from dsaflow.visibilities.noise import RAYLEIGH_MEDIAN, masked_median
 
 # A baseline on which sources exceed the noise: median amplitude in sigma of one component.
 _BRIGHT = 1.7
+# Above this, a per cent of error in a channel's noise moves its level by more than interference.
+_DAZZLING = 4.0
 _CHANNELS = 9
 _DEGREE = 4
 _BLOCK = 256
@@ -48,5 +50,8 @@ def subtract_sky(scaled: NDArray, flags: NDArray, contiguous: bool) -> None:
         filled = np.where(flags[:, block], trend[:, block, None], values)
         fringes = robust_trend(filled, degree=_DEGREE)
         if contiguous:
-            fringes = median_filter(fringes, size=(1, 1, _CHANNELS), mode="nearest")
+            weak = np.median(level[:, block], axis=0) < _DAZZLING
+            fringes[:, weak] = median_filter(
+                fringes[:, weak], size=(1, 1, _CHANNELS), mode="nearest"
+            )
         scaled[:, block] = values - fringes

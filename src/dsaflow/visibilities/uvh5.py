@@ -123,18 +123,19 @@ def _header(path: Path, group: h5py.Group) -> Header:
     number = np.asarray(group["antenna_numbers"][()])
     names = [text(name) for name in group["antenna_names"][()]]
     ant1, ant2 = group["ant_1_array"][()], group["ant_2_array"][()]
-    used = np.isin(number, np.union1d(ant1, ant2))
-    index = {int(n): i for i, n in enumerate(number[used])}
-    if missing := set(np.union1d(ant1, ant2).tolist()) - set(index):
+    seen = np.unique(np.concatenate([np.unique(ant1), np.unique(ant2)]))
+    if missing := set(seen.tolist()) - set(number.tolist()):
         raise mismatch(f"baselines of antennas {sorted(missing)} that have no position")
+    used = np.isin(number, seen)
     relative_m = np.asarray(group["antenna_positions"][()], dtype=np.float64)[used]
     polarization = np.asarray(group["polarization_array"][()]).tolist()
     if not set(AIPS_POLARIZATION) <= set(polarization):
         raise mismatch(f"polarisations {polarization} lack XX (-5) or YY (-6)")
     freq_hz = np.asarray(group["freq_array"][()], dtype=np.float64).ravel()
     time_jd = np.asarray(group["time_array"][()], dtype=np.float64)
-    a1 = np.array([index[n] for n in ant1.tolist()])
-    a2 = np.array([index[n] for n in ant2.tolist()])
+    ascending = np.argsort(number[used])
+    a1 = ascending[np.searchsorted(number[used], ant1, sorter=ascending)]
+    a2 = ascending[np.searchsorted(number[used], ant2, sorter=ascending)]
     rows = _time_major(time_jd, a1, a2, mismatch)
     uvw_m = np.asarray(group["uvw_array"][()], dtype=np.float64)
     time_mjd = time_jd[rows[:, 0]] - _JD_OF_MJD_ZERO
