@@ -88,7 +88,7 @@ def calibrate_threshold(
     false_alarms : float
         Candidates per survey allowed by chance.
     permutations : int
-        At least so many; more (to 1e4 curves) where there are few sources.
+        As many as make 1e4 curves, at least 5, at most ten times this; 0: none.
     """
     n_source, n_epoch = curve.shape
     # Every template a trial of its own: neighbours are alike, so this errs on the safe side.
@@ -101,8 +101,7 @@ def calibrate_threshold(
     )
     if n_quiet == 0 or len(bank) == 0 or permutations == 0:
         return result
-    number = int(min(10 * permutations, max(permutations, 1e4 // n_quiet)))
-    number = int(max(5, min(number, 4e8 // (n_quiet * len(bank)))))
+    number = int(min(10 * permutations, max(5, 1e4 // n_quiet)))
     rng = np.random.default_rng(seed)
     ratios = []
     for _ in range(number):

@@ -279,7 +279,7 @@ def refine(
     gain = np.maximum(contribution.sum(axis=-1), 0.0)
 
     in_dip = mask & (dip > INSIDE_LEVEL)
-    favouring = in_dip & (contribution > 0)
+    favouring = mask & (dip > 0.5 * INSIDE_LEVEL) & (contribution > 0)
     largest = contribution.max(axis=-1) / np.where(gain > 0, gain, 1.0)
     from_dip = np.where(in_dip, contribution, 0.0).sum(axis=-1)
     low = _mean(y, weight * in_dip)
