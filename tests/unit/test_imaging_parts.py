@@ -10,8 +10,8 @@ from dsaflow.imaging.clean import largest_sidelobe
 from dsaflow.imaging.frame import ApparentFrame, offset_matrix, sine_projection
 from dsaflow.imaging.gridding import Gridder
 from dsaflow.imaging.restore import (
-    RestoringBeam,
     Restorer,
+    RestoringBeam,
     clipped_rms,
     fit_beam,
     grow,
@@ -141,13 +141,13 @@ def test_a_beam_that_stands_still_needs_no_second_time_term():
 
 
 def test_image_must_hold_the_beam():
-    weight, freq_hz = np.ones((3, 2)), np.array([1.312e9, 1.498e9])
+    freq_hz = np.array([1.312e9, 1.498e9])
     centres = np.zeros((3, 2))
-    check_field(BEAM, centres, weight, freq_hz, Image(size=640, pixel_arcsec=26))
+    check_field(BEAM, centres, freq_hz, Image(size=640, pixel_arcsec=26))
     with pytest.raises(ConfigError, match=r"image\.size to at least (\d+)") as caught:
-        check_field(BEAM, centres, weight, freq_hz, Image(size=400, pixel_arcsec=26))
+        check_field(BEAM, centres, freq_hz, Image(size=400, pixel_arcsec=26))
     enough = int(str(caught.value).split("image.size to at least ")[1].split(",")[0])
-    check_field(BEAM, centres, weight, freq_hz, Image(size=enough, pixel_arcsec=26))
+    check_field(BEAM, centres, freq_hz, Image(size=enough, pixel_arcsec=26))
     assert 4.2 < enough * 26 / 3600 < 4.6
 
 

@@ -142,26 +142,19 @@ def sine_separation(l: NDArray, m: NDArray, centre_lm: NDArray) -> NDArray:  # n
     return np.sqrt(chord2 * (1 - chord2 / 4))
 
 
-def check_field(
-    beam: PrimaryBeam, centre_lm: NDArray, weight: NDArray, freq_hz: NDArray, options: "Image"
-) -> None:
+def check_field(beam: PrimaryBeam, centre_lm: NDArray, freq_hz: NDArray, options: "Image") -> None:
     """Refuse an image that does not hold the drift-averaged beam down to `field_response`.
 
-    Parameters
-    ----------
-    weight : ndarray, shape (n_time, n_channel)
-    freq_hz : ndarray, shape (n_channel,)
-        The lowest one with weight is tested, where the beam is widest.
+    All integrations count alike: flags of one tile do not make a configuration wrong. The beam is
+    taken at the lowest channel, where it is widest.
 
     Raises
     ------
     ConfigError
         Naming the size and the pixel that would do.
     """
-    lowest_hz = float(freq_hz[np.flatnonzero(weight.any(axis=0))[0]])
-    half_width_rad = field_half_width_rad(
-        beam, centre_lm, weight.sum(axis=1), lowest_hz, options.field_response
-    )
+    lowest_hz = float(freq_hz[0])
+    half_width_rad = field_half_width_rad(beam, centre_lm, lowest_hz, options.field_response)
     width_arcsec = 2 * np.degrees(half_width_rad) * 3600
     if options.size * options.pixel_arcsec < width_arcsec:
         size = 2 * int(np.ceil(width_arcsec / options.pixel_arcsec / 2))
@@ -175,14 +168,9 @@ def check_field(
 
 
 def field_half_width_rad(
-    beam: PrimaryBeam, centre_lm: NDArray, weight: NDArray, freq_hz: float, response: float
+    beam: PrimaryBeam, centre_lm: NDArray, freq_hz: float, response: float
 ) -> float:
-    """Furthest offset along l or m at which the drift-averaged beam is `response` [rad].
-
-    Parameters
-    ----------
-    weight : ndarray, shape (n_time,)
-    """
+    """Furthest offset along l or m at which the drift-averaged beam is `response` [rad]."""
     reach = np.linspace(0.0, 0.25, 5001)
     furthest = 0.0
     for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):
@@ -190,7 +178,7 @@ def field_half_width_rad(
         along[axis] = sign * reach
         sines = sine_separation(along[0], along[1], centre_lm)
         power = beam.power(np.arcsin(np.minimum(sines, 1.0)), freq_hz)
-        inside = np.average(power, axis=0, weights=weight) >= response
+        inside = power.mean(axis=0) >= response
         # the main lobe only: sidelobes of a response of 1 % would otherwise count
         edge = reach.size if inside.all() else int(np.argmin(inside))
         furthest = max(furthest, float(reach[min(edge, reach.size - 1)]))

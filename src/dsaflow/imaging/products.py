@@ -23,7 +23,8 @@ PROVENANCE_CARDS = {
     "input_hash": ("INHASH", "of the inputs"),
     "config_hash": ("CFGHASH", "of the configuration's science sections"),
     "version": ("VERSION", "of dsaflow"),
-    "cal_rung": ("CALRUNG", "rung of the calibration ladder"),
+    "rung": ("CALRUNG", "rung of the calibration ladder"),
+    "scale": ("CALSCALE", "flux scale applied to the tile"),
     "scale_err_relative": ("SCALEERR", "relative error of the tile's flux scale"),
     "scale_systematic": ("SCALESYS", "absolute systematic error of the flux scale"),
 }
@@ -131,7 +132,7 @@ def tile_header(images: TileImages, vis: Visibilities, provenance: dict[str, Any
         if not (isinstance(value, float) and not np.isfinite(value)):
             header[key] = (value, comment)
     for key, (card, comment) in PROVENANCE_CARDS.items():
-        if provenance.get(key) is not None:
+        if isinstance(provenance.get(key), (str, int, float)):
             header[card] = (provenance[key], comment)
     return header
 

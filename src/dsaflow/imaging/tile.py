@@ -67,7 +67,7 @@ def image_visibilities(
     )  # fmt: skip
     weight = weights.sum(axis=1, dtype=float)
     centres = beam_centres_lm(vis, frame)
-    check_field(beam, centres, weight, vis.freq_hz, options)
+    check_field(beam, centres, vis.freq_hz, options)
     gridder = Gridder(
         vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads
     )
@@ -176,6 +176,9 @@ def _numbers(images: TileImages, clean: CleanResult) -> dict[str, Any]:
         "freq_hz": images.freq_hz,
         "bandwidth_hz": images.bandwidth_hz,
         "frame_scale": images.frame.scale,
+        "beam_response_at_edge": float(
+            max(images.beam[[0, -1]].max(), images.beam[:, [0, -1]].max())
+        ),
     }
 
 
@@ -216,7 +219,7 @@ def image_tile(
         Keys image, residual, psf, beam, noise, subbands.
     config : Config
     provenance : dict
-        tile, input_hash, config_hash, version, cal_rung, scale_err_relative, scale_systematic:
+        tile, input_hash, config_hash, version, rung, scale, scale_err_relative, scale_systematic:
         written to the headers where given.
     threads : int
 
