@@ -1,5 +1,6 @@
 """One complex bandpass for each antenna and receptor from a calibrator's transit."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +152,9 @@ def _solve_blocks(
             solve(equations.select(block), vis.antenna1, vis.antenna2, vis.n_antenna, start=guess)
         )
     return Gains(
-        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("gain", "error", "snr")),
+        np.concatenate([p.gain for p in parts]),
+        np.concatenate([p.error for p in parts]),
+        np.concatenate([p.snr for p in parts]),
         np.concatenate([p.reduced_noise_jy for p in parts]),
         max(p.iterations for p in parts),
         np.concatenate([p.converged for p in parts]),
@@ -196,7 +199,7 @@ def fill_gaps(
     filled = np.zeros(gain.shape, dtype=bool)
     for p, a in np.ndindex(gain.shape[1:]):
         good = np.flatnonzero(np.isfinite(gain[:, p, a]))
-        for low, high in zip(good[:-1], good[1:], strict=True):
+        for low, high in itertools.pairwise(good):
             width = (freq_hz[high] - freq_hz[low]) / channel_width_hz
             if high - low < 2 or width > _MAX_GAP + 1.5:
                 continue

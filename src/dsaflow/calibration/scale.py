@@ -77,13 +77,13 @@ class Scale:
 def group_sources(model: SkyModel, fitted: NDArray) -> NDArray:
     """Group of each source: blends within 60 arcsec of a fitted source share its factor; -1 for the rest."""
     group = np.full(len(model), -1)
-    leaders = []
+    n_group = 0
     for k in np.flatnonzero(fitted):
         if group[k] >= 0:
             continue
         near = separation_rad(model.ra_deg[k], model.dec_deg[k], model.ra_deg, model.dec_deg)
-        group[(near < _MERGE_RAD) & (group < 0)] = len(leaders)
-        leaders.append(k)
+        group[(near < _MERGE_RAD) & (group < 0)] = n_group
+        n_group += 1
     return group
 
 
@@ -247,12 +247,12 @@ def excess_scatter(deviation: NDArray, error: NDArray) -> float:
 def _capped(weight: NDArray, limit: float) -> NDArray:
     """Normalise weights so that none exceeds `limit` of the sum (or an equal share, where few remain)."""
     weight = weight / weight.sum()
-    limit = max(limit, 1.0 / max(np.count_nonzero(weight), 1))
+    limit = float(max(limit, 1.0 / max(int(np.count_nonzero(weight)), 1)))
     for _ in range(100):
         above = weight > limit * (1 + 1e-9)
         if not above.any():
             break
-        free = 1.0 - limit * (weight >= limit).sum()
-        rest = weight[weight < limit].sum()
+        free = 1.0 - limit * int((weight >= limit).sum())
+        rest = float(weight[weight < limit].sum())
         weight = np.where(weight >= limit, limit, weight * (free / rest if rest > 0 else 0.0))
     return weight

@@ -180,13 +180,18 @@ def describe(vis: Visibilities, solution: BandpassSolution) -> dict[str, Any]:
     for p in range(n_pol):
         used = ~vis.flags[..., p].all(axis=(0, 2))
         seen[vis.antenna1[used], p] = seen[vis.antenna2[used], p] = True
+    # a channel without data (a missing subband, interference) is no failure of the solver
+    observed = ~vis.flags.all(axis=(0, 1))
     solved = np.isfinite(solution.gain).transpose(2, 1, 0)
+    expected = seen[..., None] & observed.T
     phase = solution.interval_phase_deg.transpose(0, 2, 1)[:, seen]
     return {
         "n_antenna": n_antenna,
         "n_receptor_seen": int(seen.sum()),
         "n_receptor_solved": int(solved.any(axis=2).sum()),
-        "flagged_solution_fraction": float(1.0 - solved[seen].mean()) if seen.any() else 1.0,
+        "flagged_solution_fraction": float(1.0 - solved[expected].mean())
+        if expected.any()
+        else 1.0,
         "interpolated_fraction": float(solution.interpolated.mean()),
         "median_snr": float(np.median(solution.snr[solution.snr > 0])),
         "amplitude_error_relative": float(np.nanmedian(solution.error / np.abs(solution.gain))),
