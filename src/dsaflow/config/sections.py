@@ -283,11 +283,11 @@ class Image(Section):
     )
     robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness")
     beam_terms: int = Field(
-        8,
+        4,
         ge=1,
         le=20,
-        description="terms of the moving beam in the major cycle, one degridding each; "
-        "8 hold it to 0.1 % of its peak, 5 to 0.7 %, 1 is a static beam",
+        description="terms of the moving beam in the major cycle, one degridding of the tile each; the largest "
+        "error of the beam is 5, 3, 0.7 and 0.1 % of its peak with 3, 4, 5 and 8; 1 is a static beam",
     )
     channel_blocks: int = Field(
         4, ge=1, le=16, description="sub-bands, equal parts of the instrument's band"
