@@ -115,7 +115,8 @@ def _flag_polarization(
 
     flags[detectors.stuck_integrations(amplitude)] = True
     count("stuck")
-    typical = np.nan_to_num(np.median(masked_median(amplitude, flags), axis=1))
+    spectrum = masked_median(amplitude, flags).T
+    typical = masked_median(spectrum, ~np.isfinite(spectrum))
     dead = detectors.dead_antennas(
         typical, vis.antenna1, vis.antenna2, vis.n_antenna, options.dead_antenna_ratio
     )
@@ -131,7 +132,11 @@ def _flag_polarization(
     good = ~(dead[vis.antenna1] | dead[vis.antenna2])
     if not good.any():
         return report
-    flags |= detectors.array_detector(scaled[:, good], options.array_excess)[:, None]
+    live = ~flags[:, good].all(axis=(0, 1))
+    if not live.any():
+        return report
+    bad = detectors.array_detector(scaled[:, good][:, :, live], options.array_excess)
+    flags[:, :, live] |= bad[:, None]
     count("array")
     bad = detectors.antenna_detector(scaled, flags, vis.antenna1, vis.antenna2, vis.n_antenna)
     flags |= bad[:, vis.antenna1] | bad[:, vis.antenna2]

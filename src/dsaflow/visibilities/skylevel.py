@@ -48,7 +48,7 @@ def subtract_sky(scaled: NDArray, flags: NDArray, contiguous: bool) -> None:
         block = bright[start : start + _BLOCK]
         values = scaled[:, block]
         filled = np.where(flags[:, block], trend[:, block, None], values)
-        fringes = robust_trend(filled, degree=_DEGREE)
+        fringes = np.array(robust_trend(filled, degree=_DEGREE))
         if contiguous:
             weak = np.median(level[:, block], axis=0) < _DAZZLING
             fringes[:, weak] = median_filter(
