@@ -1,0 +1,152 @@
+"""The whole calibration of simulated tiles against the gains that the simulator injected."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dsaflow.calibration.solutions import read_h5parm
+from dsaflow.calibration.stages import apply_calibration, solve_bandpass, solve_gains
+from dsaflow.config import Config
+from dsaflow.instrument import read_stations
+from dsaflow.simulate import effects
+from dsaflow.simulate.array import read_array
+from dsaflow.simulate.night import simulate_night, write_reference_catalog
+from dsaflow.simulate.settings import SimulateSettings
+from dsaflow.visibilities.convert import convert_tile
+from dsaflow.visibilities.flagfile import write_flags
+from dsaflow.visibilities.ms import read_ms
+
+ANTENNAS = "config/antennas.csv"
+CALIBRATORS = "config/calibrators.csv"
+SEFD_JY = 6500.0
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """Two tiles of a night: converted, flagged for the dead antenna, solved and corrected."""
+    place = tmp_path_factory.mktemp("chain")
+    settings = SimulateSettings(
+        stations=40, channels_per_subband=1, n_tiles=2, max_sources=150,
+        effects={"rfi": False},
+    )  # fmt: skip
+    tiles = simulate_night(settings, 0, place / "incoming", ANTENNAS)
+    write_reference_catalog(settings, place / "catalog.parquet")
+    config = Config()
+    stations = read_stations(ANTENNAS)
+    names = sorted((place / "incoming").iterdir())
+    for k, tile in enumerate(tiles):
+        files = [str(f) for f in names[16 * k : 16 * (k + 1)]]
+        folder = place / tile
+        folder.mkdir()
+        convert_tile(files, folder / "data.ms", config, stations)
+        vis = read_ms(folder / "data.ms")
+        dead = np.isin(vis.antenna_name, settings.dead_antennas)
+        flags = vis.flags.copy()
+        flags[:, dead[vis.antenna1] | dead[vis.antenna2]] = True
+        write_flags(folder / "flags.h5", flags)
+    bandpass = place / tiles[0] / "bandpass.h5"
+    solved = solve_bandpass(
+        place / tiles[0] / "data.ms", place / tiles[0] / "flags.h5", place / "catalog.parquet",
+        CALIBRATORS, bandpass, config,
+    )  # fmt: skip
+    verdicts = []
+    for tile in tiles:
+        folder = place / tile
+        inputs = folder / "data.ms", folder / "flags.h5", [bandpass]
+        gains = solve_gains(*inputs, place / "catalog.parquet", folder / "gains.h5", config)
+        applied = apply_calibration(
+            *inputs, [folder / "gains.h5"], folder / "calibrated.ms", config
+        )
+        verdicts.append((gains, applied))
+    return SimpleNamespace(
+        place=place, tiles=tiles, settings=settings, bandpass=solved, verdicts=verdicts
+    )
+
+
+def injected(chain, tile):
+    """Gains in the Measurement Set's convention, shape (n_time, n_channel, n_antenna, 2)."""
+    vis = read_ms(chain.place / tile / "data.ms")
+    array = read_array(ANTENNAS, chain.settings.stations)
+    slot = [list(array.name).index(n) for n in vis.antenna_name]
+    number, jd = chain.tiles.index(tile), vis.time_mjd + 2400000.5
+    drift = effects.gains(chain.settings, 0, number, len(array.name), jd)[:, slot]
+    shape = effects.bandpass(chain.settings, len(array.name), vis.freq_hz)[slot]
+    total = drift[:, None] * shape.transpose(2, 0, 1)[None]
+    return vis, total.conj() * np.sqrt(chain.settings.correlator_unit)
+
+
+def test_bandpass_meets_theory_in_every_channel(chain):
+    vis, truth = injected(chain, chain.tiles[0])
+    solution = read_h5parm(chain.place / chain.tiles[0] / "bandpass.h5")
+    numbers = chain.bandpass.numbers
+    assert chain.bandpass.verdict == "pass"
+    assert numbers["calibrator"] == "3C138"
+    reference = vis.antenna_name.index(numbers["reference_antenna"])
+    dead = np.isin(vis.antenna_name, chain.settings.dead_antennas)
+    ratio = (solution.gain[0] / truth.mean(axis=0))[:, ~dead]
+    assert np.isfinite(ratio).all(), "a healthy antenna is lost"
+    assert np.isnan(solution.gain[0][:, dead]).all()
+    keep = np.flatnonzero(~dead)
+    ratio = ratio * np.exp(-1j * np.angle(ratio[:, list(keep).index(reference)]))[:, None]
+    length_s = vis.integration_s * len(vis.time_mjd)
+    theory = SEFD_JY / (
+        numbers["calibrator_apparent_jy"]
+        * np.sqrt(2 * vis.channel_width_hz * length_s * (len(keep) - 1))
+    )
+    amplitude = np.abs(ratio) - 1
+    by_channel = np.sqrt((amplitude**2).mean(axis=(1, 2)))
+    # 40 antennas x 2 receptors sample an rms to 8 %
+    assert by_channel.max() < 1.3 * np.hypot(theory, 0.005) * 1.1
+    assert np.sqrt((amplitude**2).mean()) < 1.3 * np.hypot(theory, 0.005)
+    assert abs(amplitude.mean()) < 0.003
+    assert np.median(np.abs(amplitude.mean(axis=0))) < 0.005
+    assert np.degrees(np.median(np.abs(np.angle(ratio).mean(axis=0)))) < 0.5
+
+
+def test_gains_follow_the_drift_of_each_tile(chain):
+    for tile, (gains, applied) in zip(chain.tiles, chain.verdicts, strict=True):
+        vis, truth = injected(chain, tile)
+        bandpass = read_h5parm(chain.place / chain.tiles[0] / "bandpass.h5").gain
+        solution = read_h5parm(chain.place / tile / "gains.h5")
+        interval = np.abs(vis.time_mjd[:, None] - solution.time_mjd).argmin(axis=1)
+        ratio = solution.gain[interval] * bandpass / truth
+        live = np.isfinite(ratio).all(axis=(0, 1, 3))
+        ratio = ratio[:, :, live]
+        ratio = ratio * np.exp(-1j * np.angle(ratio[:, :, :1]))
+        phase = np.degrees(np.median(np.abs(np.angle(ratio.mean(axis=(0, 1))))))
+        assert phase < 1.0
+        numbers = applied.numbers
+        total = np.mean(np.abs(ratio)) ** 2
+        known = np.hypot(numbers["scale_err_relative"], numbers["scale_err_catalog"])
+        assert abs(total - 1) < 4 * known + 0.01
+        assert numbers["scale_err_relative"] < 0.03
+        assert gains.numbers["scale_anchor"] == "primary"
+        assert numbers["rung"] == "same-date/primary/3C138+own"
+        assert numbers["lost_to_solutions_fraction"] < 0.001
+
+
+def test_corrected_visibilities_are_in_jansky_and_flagged_where_unsolved(chain):
+    tile = chain.tiles[0]
+    vis = read_ms(chain.place / tile / "calibrated.ms")
+    dead = np.isin(vis.antenna_name, chain.settings.dead_antennas)
+    assert vis.flags[:, dead[vis.antenna1] | dead[vis.antenna2]].all()
+    good = ~vis.flags
+    # the calibrator's own visibility, and noise of the radiometer's size on it
+    noise = SEFD_JY / np.sqrt(2 * vis.channel_width_hz * vis.integration_s)
+    rms = np.sqrt((np.abs(vis.data[good]) ** 2).mean() / 2)
+    assert rms == pytest.approx(
+        np.hypot(noise, chain.bandpass.numbers["calibrator_apparent_jy"] / np.sqrt(2)), rel=0.1
+    )
+
+
+def test_the_input_is_not_changed(chain):
+    """Calibrating twice gives the same numbers: nothing was edited in place."""
+    tile = chain.tiles[1]
+    folder = chain.place / tile
+    again = solve_gains(
+        folder / "data.ms", folder / "flags.h5",
+        [chain.place / chain.tiles[0] / "bandpass.h5"], chain.place / "catalog.parquet",
+        folder / "again.h5", Config(),
+    )  # fmt: skip
+    assert again.numbers["scale"] == pytest.approx(chain.verdicts[1][0].numbers["scale"], rel=1e-9)
