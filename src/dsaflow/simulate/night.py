@@ -100,12 +100,14 @@ def true_visibilities(
     for time in range(jd.size):
         apparent[time] = flux_jy.T * airy(model.sine[time], flat_hz[:, None], diameter_m)
     apparent = apparent.reshape(jd.size, *freq_hz.shape, -1)
+    offset = np.ascontiguousarray(np.swapaxes(model.offset, 1, 2))
+    rate = np.ascontiguousarray(np.swapaxes(model.rate, 1, 2))
     out = np.empty((jd.size, baseline_m.shape[0], *freq_hz.shape), dtype=np.complex64)
 
     def fill(rows: slice) -> None:
         # threads by times: a slice of the first axis is contiguous
         sum_sources(
-            baseline_m, model.offset[rows], model.rate[rows], apparent[rows], freq_hz,
+            baseline_m, offset[rows], rate[rows], apparent[rows], freq_hz,
             INTEGRATION_S, out[rows],
         )  # fmt: skip
 

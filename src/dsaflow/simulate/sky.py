@@ -65,6 +65,7 @@ def make_sky(settings: SimulateSettings, track: tuple[NDArray, NDArray]) -> Sky:
 
     The event's source and the calibrator come last, with no other source within 4 arcmin of them.
     """
+    track = (_unwrapped(track[0]), track[1])
     special = _special_sources(settings, float(np.mean(track[0])), float(np.mean(track[1])))
     ra, dec, flux, index = _population(settings, random(settings, "sky"), track)
     if not settings.source_table:
@@ -128,32 +129,38 @@ def _population(
     ra = middle_ra + half_ra * (2 * rng.random(flux.size) - 1)
     dec = np.degrees(np.arcsin(low + (high - low) * rng.random(flux.size)))
     index = rng.normal(-0.7, 0.2, flux.size)
+    east = ((ra[:, None] - track[0] + 180) % 360 - 180) * np.cos(np.radians(dec))[:, None]
+    offset = np.min(np.hypot(east, dec[:, None] - track[1]), axis=1)
+    # a Gaussian of the beam's width is enough to rank by apparent brightness
+    apparent = np.where(offset < radius, flux * np.exp(-np.log(2) * np.square(offset / 1.35)), 0)
+    number = min(settings.max_sources, int(np.sum(offset < radius)))
+    keep = np.sort(np.argsort(-apparent, kind="stable")[:number])
+    ra, dec, flux, index = ra[keep], dec[keep], flux[keep], index[keep]
     if settings.effects.far_sources:
-        ra, dec, flux, index = _far_sources(rng, middle_ra, middle_dec, ra, dec, flux, index)
-    offset = np.min(np.hypot(
-        ((ra[:, None] - track[0] + 180) % 360 - 180) * np.cos(np.radians(dec))[:, None], dec[:, None] - track[1]
-    ), axis=1)  # fmt: skip
-    apparent = flux * np.exp(-np.log(2) * np.square(offset / 1.35))
-    if settings.effects.far_sources:
-        apparent = np.where(offset > radius, np.inf, apparent)
-    keep = np.sort(np.argsort(-apparent, kind="stable")[: settings.max_sources])
-    return ra[keep], dec[keep], flux[keep], index[keep]
+        far = _far_sources(random(settings, "far"), radius, middle_ra, middle_dec)
+        ra, dec = np.append(ra, far[0]), np.append(dec, far[1])
+        flux, index = np.append(flux, far[2]), np.append(index, far[3])
+    return ra, dec, flux, index
 
 
-def _far_sources(rng, ra0, dec0, ra, dec, flux, index):
-    """Sources above 1 Jy from 2.5 to 10 deg away, and one that appears as bright as Cas A does."""
-    number = rng.poisson(integral_counts_per_deg2(np.array(1.0)) * np.pi * (10**2 - 2.5**2))
-    distance = np.sqrt(rng.uniform(2.5**2, 10**2, number))
-    angle = rng.uniform(0, 2 * np.pi, number)
-    bright = draw_fluxes_jy(rng, 1e6, 1.0, 20.0)[:number]
-    distance, angle = np.append(distance, 4.2), np.append(angle, 0.7)
-    bright = np.append(bright, 1700.0)
-    far_dec = dec0 + distance * np.cos(angle)
-    far_ra = ra0 + distance * np.sin(angle) / np.cos(np.radians(far_dec))
-    return (
-        np.append(ra, far_ra), np.append(dec, far_dec), np.append(flux, bright),
-        np.append(index, np.full(bright.size, -0.75)),
-    )  # fmt: skip
+def _unwrapped(ra_deg: NDArray) -> NDArray:
+    """Right ascensions without the jump at 360 deg."""
+    return ra_deg[0] + (ra_deg - ra_deg[0] + 180) % 360 - 180
+
+
+def _far_sources(
+    rng: np.random.Generator, radius: float, ra0: float, dec0: float
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Sources above 1 Jy from `radius` to 10 deg away, and one as bright as Cas A, 4.2 deg away."""
+    counts = integral_counts_per_deg2(np.array([1.0, 20.0]))
+    ring_deg2 = np.pi * (10**2 - radius**2)
+    number = rng.poisson(ring_deg2 * (counts[0] - counts[1]))
+    flux = np.append(draw_fluxes_jy(rng, 1e5, 1.0, 20.0)[:number], 1700.0)
+    distance = np.append(np.sqrt(rng.uniform(radius**2, 10**2, number)), 4.2)
+    angle = np.append(rng.uniform(0, 2 * np.pi, number), 0.7)
+    dec = dec0 + distance * np.cos(angle)
+    ra = ra0 + distance * np.sin(angle) / np.cos(np.radians(dec))
+    return ra, dec, flux, np.full(flux.size, -0.75)
 
 
 def night_factors(settings: SimulateSettings, sky: Sky, epoch: int, freq_hz: NDArray) -> NDArray:
@@ -199,7 +206,8 @@ def reference_catalog(settings: SimulateSettings, sky: Sky) -> dict[str, NDArray
 
 def _with_spurious(rng: np.random.Generator, columns: dict[str, NDArray]) -> dict[str, NDArray]:
     number = max(1, round(0.01 * columns["flux_jy"].size))
-    ra = rng.uniform(columns["ra_deg"].min(), columns["ra_deg"].max(), number)
+    there = _unwrapped(columns["ra_deg"])
+    ra = rng.uniform(there.min(), there.max(), number) % 360
     dec = rng.uniform(columns["dec_deg"].min(), columns["dec_deg"].max(), number)
     extra = {
         "source_id": np.array(

@@ -6,21 +6,90 @@ from numba import njit
 C_M_S = 299_792_458.0
 
 
+# The loops over sources are short functions of few arrays, so that the compiler can prove them free of
+# aliasing and vectorise them: all in one function they run four times slower.
 @njit(nogil=True, fastmath=True, cache=True)
-def _sinc_series(y):
-    """sin(x)/x from y = x^2, to 1e-7 below y = 6; branch-free, so that loops over it vectorise."""
-    return 1 - y / 6 * (1 - y / 20 * (1 - y / 42 * (1 - y / 72 * (1 - y / 110 * (1 - y / 156)))))
+def _project(baseline, vectors, scale, out):
+    """Scaled product of a baseline (3,) and vectors (3, n_source)."""
+    bx, by, bz = baseline[0] * scale, baseline[1] * scale, baseline[2] * scale
+    x, y, z = vectors[0], vectors[1], vectors[2]
+    for s in range(out.size):
+        out[s] = bx * x[s] + by * y[s] + bz * z[s]
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def _turn(cycles):
-    """cos and sin of 2 pi `cycles`, to 1e-9: a series below 45 deg, the angle doubled twice."""
-    x = (0.5 * np.pi) * (cycles - np.rint(cycles))
-    y = x * x
-    s = x * (1 - y / 6 * (1 - y / 20 * (1 - y / 42 * (1 - y / 72 * (1 - y / 110)))))
-    c = 1 - y / 2 * (1 - y / 12 * (1 - y / 30 * (1 - y / 56 * (1 - y / 90 * (1 - y / 132)))))
-    s, c = 2 * s * c, c * c - s * s
-    return c * c - s * s, 2 * s * c
+def _phasors(delay, freq_hz, real, imag):
+    """exp(2 pi i delay freq) to 1e-9: a series below 45 deg, the angle doubled twice."""
+    for s in range(delay.size):
+        cycles = delay[s] * freq_hz
+        x = (0.5 * np.pi) * (cycles - np.rint(cycles))
+        y = x * x
+        sine = x * (1 - y / 6 * (1 - y / 20 * (1 - y / 42 * (1 - y / 72 * (1 - y / 110)))))
+        cosine = 1 - y / 2 * (
+            1 - y / 12 * (1 - y / 30 * (1 - y / 56 * (1 - y / 90 * (1 - y / 132))))
+        )
+        sine, cosine = 2 * sine * cosine, cosine * cosine - sine * sine
+        real[s] = cosine * cosine - sine * sine
+        imag[s] = 2 * sine * cosine
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _losses(drift, freq_hz, out):
+    """sin(x)/x with x = drift times frequency."""
+    most = 0.0
+    for s in range(drift.size):
+        y = np.square(drift[s] * freq_hz)
+        most = max(most, y)
+        y = min(y, 6.0)
+        out[s] = 1 - y / 6 * (
+            1 - y / 20 * (1 - y / 42 * (1 - y / 72 * (1 - y / 110 * (1 - y / 156))))
+        )
+    if most > 6.0:
+        # beyond the series: sources far outside the beam
+        for s in range(drift.size):
+            x = abs(drift[s] * freq_hz)
+            if x * x > 6.0:
+                out[s] = np.sin(x) / x
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _scale(factor, source, out):
+    for s in range(out.size):
+        out[s] = factor[s] * source[s]
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _growth(first, last, n_channel, out):
+    """Ratio of the loss from channel to channel, (last/first)^(1/(n - 1)), as a binomial series.
+
+    None where the loss is nearly total: such a source adds nothing.
+    """
+    p = 1.0 / max(n_channel - 1, 1)
+    two, three = p * (p - 1) / 2, p * (p - 1) * (p - 2) / 6
+    for s in range(out.size):
+        change = last[s] / first[s] - 1 if abs(first[s]) > 0.05 else 0.0
+        out[s] = 1 + change * (p + change * (two + change * three))
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _advance(real, imag, turn_r, turn_i):
+    for s in range(real.size):
+        moved = real[s] * turn_r[s] - imag[s] * turn_i[s]
+        imag[s] = real[s] * turn_i[s] + imag[s] * turn_r[s]
+        real[s] = moved
+
+
+@njit(nogil=True, fastmath=True, cache=True)
+def _sum_and_advance(flux, real, imag, turn_r, turn_i):
+    """Sum of flux times phasor; the phasors go on to the next channel."""
+    sum_r, sum_i = np.float32(0), np.float32(0)
+    for s in range(flux.size):
+        sum_r += flux[s] * real[s]
+        sum_i += flux[s] * imag[s]
+        moved = real[s] * turn_r[s] - imag[s] * turn_i[s]
+        imag[s] = real[s] * turn_i[s] + imag[s] * turn_r[s]
+        real[s] = moved
+    return complex(sum_r, sum_i)
 
 
 @njit(nogil=True, fastmath=True, cache=True)
@@ -34,7 +103,7 @@ def sum_sources(baseline_m, offset, rate, amplitude, freq_hz, integration_s, out
     ----------
     baseline_m : float64 ndarray, shape (n_baseline, 3)
         x2 - x1, east, north, up [m].
-    offset : float64 ndarray, shape (n_time, n_source, 3)
+    offset : float64 ndarray, shape (n_time, 3, n_source)
         Direction less the fringe-stopping direction.
     rate : float64 ndarray, same shape
         Its rate of change [1/s]; zeros for no smearing.
@@ -46,61 +115,40 @@ def sum_sources(baseline_m, offset, rate, amplitude, freq_hz, integration_s, out
     out : complex64 ndarray, shape (n_time, n_baseline, n_subband, n_channel)
         Filled with sum S B loss exp(+2 pi i nu/c (x2 - x1).(s - s0)) [Jy].
     """
-    n_time, n_source = offset.shape[0], offset.shape[1]
+    n_source = offset.shape[2]
     n_subband, n_channel = freq_hz.shape
     subband_hz = freq_hz[1, 0] - freq_hz[0, 0] if n_subband > 1 else 0.0
     channel_hz = freq_hz[0, 1] - freq_hz[0, 0] if n_channel > 1 else 0.0
+    delay, drift = np.empty(n_source), np.empty(n_source)
+    loss, after, growth = np.empty(n_source), np.empty(n_source), np.empty(n_source)
     start_r, start_i = np.empty(n_source, np.float32), np.empty(n_source, np.float32)
     jump_r, jump_i = np.empty(n_source, np.float32), np.empty(n_source, np.float32)
-    step_r, step_i = np.ones(n_source, np.float32), np.zeros(n_source, np.float32)
+    step_r, step_i = np.empty(n_source, np.float32), np.empty(n_source, np.float32)
     real, imag = np.empty(n_source, np.float32), np.empty(n_source, np.float32)
     turn_r, turn_i = np.empty(n_source, np.float32), np.empty(n_source, np.float32)
-    smear = np.empty(n_source)
-    for time in range(n_time):
+    for time in range(offset.shape[0]):
         for row in range(baseline_m.shape[0]):
-            bx, by, bz = baseline_m[row, 0], baseline_m[row, 1], baseline_m[row, 2]
-            most = 0.0
-            for s in range(n_source):
-                delay = (
-                    bx * offset[time, s, 0] + by * offset[time, s, 1] + bz * offset[time, s, 2]
-                ) / C_M_S
-                drift = (
-                    bx * rate[time, s, 0] + by * rate[time, s, 1] + bz * rate[time, s, 2]
-                ) / C_M_S
-                smear[s] = np.square(np.pi * drift * integration_s)
-                start_r[s], start_i[s] = _turn(delay * freq_hz[0, 0])
-                jump_r[s], jump_i[s] = _turn(delay * subband_hz)
-                step_r[s], step_i[s] = _turn(delay * channel_hz)
-                most = max(most, smear[s])
+            _project(baseline_m[row], offset[time], 1 / C_M_S, delay)
+            _project(baseline_m[row], rate[time], np.pi * integration_s / C_M_S, drift)
+            _phasors(delay, freq_hz[0, 0], start_r, start_i)
+            _phasors(delay, subband_hz, jump_r, jump_i)
+            _phasors(delay, channel_hz, step_r, step_i)
             for subband in range(n_subband):
-                first, last = freq_hz[subband, 0], freq_hz[subband, n_channel - 1]
-                for s in range(n_source):
-                    loss = _sinc_series(min(smear[s] * first * first, 6.0))
-                    after = _sinc_series(min(smear[s] * last * last, 6.0))
-                    growth = 1 + (after / loss - 1) / max(n_channel - 1, 1)
-                    real[s], imag[s] = loss * start_r[s], loss * start_i[s]
-                    turn_r[s], turn_i[s] = growth * step_r[s], growth * step_i[s]
-                if most * first * first > 6.0:
-                    for s in range(n_source):
-                        x = np.sqrt(smear[s]) * 0.5 * (first + last)
-                        if x * x > 6.0:
-                            loss = np.sin(x) / x
-                            real[s], imag[s] = loss * start_r[s], loss * start_i[s]
-                            turn_r[s], turn_i[s] = step_r[s], step_i[s]
-                for s in range(n_source):
-                    moved = start_r[s] * jump_r[s] - start_i[s] * jump_i[s]
-                    start_i[s] = start_r[s] * jump_i[s] + start_i[s] * jump_r[s]
-                    start_r[s] = moved
+                _losses(drift, freq_hz[subband, 0], loss)
+                _scale(loss, start_r, real)
+                _scale(loss, start_i, imag)
+                if n_channel > 1:
+                    _losses(drift, freq_hz[subband, n_channel - 1], after)
+                    _growth(loss, after, n_channel, growth)
+                    _scale(growth, step_r, turn_r)
+                    _scale(growth, step_i, turn_i)
+                else:
+                    turn_r[:], turn_i[:] = step_r, step_i
                 for channel in range(n_channel):
-                    flux = amplitude[time, subband, channel]
-                    sum_r, sum_i = np.float32(0), np.float32(0)
-                    for s in range(n_source):
-                        sum_r += flux[s] * real[s]
-                        sum_i += flux[s] * imag[s]
-                        moved = real[s] * turn_r[s] - imag[s] * turn_i[s]
-                        imag[s] = real[s] * turn_i[s] + imag[s] * turn_r[s]
-                        real[s] = moved
-                    out[time, row, subband, channel] = complex(sum_r, sum_i)
+                    out[time, row, subband, channel] = _sum_and_advance(
+                        amplitude[time, subband, channel], real, imag, turn_r, turn_i
+                    )
+                _advance(start_r, start_i, jump_r, jump_i)
 
 
 @njit(nogil=True, fastmath=True, cache=True)
