@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dsaflow.config import load_config
 from dsaflow.fileio import write_json
-from dsaflow.simulate.night import write_reference_catalog, write_truth
+from dsaflow.simulate.truth import write_reference_catalog, write_truth
 from dsaflow.stage import start_log
 
 start_log(snakemake.log[0])

@@ -59,9 +59,7 @@ def simulate(
     from dsaflow.simulate.night import run
 
     config = _config(configfile)
-    folder = Path(config.paths.results) / "simulated"
-    catalog = config.paths.reference_catalog or str(folder / "catalog.parquet")
-    run(config.simulate, epoch, config.paths.incoming, str(folder), catalog, config.paths.antennas)
+    run(config.simulate, epoch, config.paths.incoming, config.paths.antennas)
 
 
 @app.command()
