@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dsaflow.errors import ConfigError
 from dsaflow.simulate.array import (
     C_M_S,
     airy,
@@ -103,3 +104,19 @@ def test_transit_and_sidereal_time_agree():
     # apparent right ascension of date by precession alone: 26 yr x (3.07 + 1.34 sin ra tan dec) s
     precessed_deg = 80.0 + 26.07 * (46.12 + 20.04 * 0.985 * 0.298) / 3600
     assert np.degrees(apparent_lst_rad(np.array([jd]))[0]) == pytest.approx(precessed_deg, abs=0.01)
+
+
+def test_earth_orientation_is_the_whole_tables_and_is_never_extrapolated():
+    from astropy.utils import iers
+
+    from dsaflow.simulate.earth import earth_orientation
+
+    jd = np.array([2459000.3, 2459000.9])
+    whole = iers.IERS_A.read(iers.IERS_A_FILE)
+    with earth_orientation(jd):
+        used = iers.earth_orientation_table.get()
+        assert used.ut1_utc(jd).value == pytest.approx(whole.ut1_utc(jd).value, abs=1e-9)
+        for mine, theirs in zip(used.pm_xy(jd), whole.pm_xy(jd), strict=True):
+            assert mine.value == pytest.approx(theirs.value, abs=1e-9)
+    with pytest.raises(ConfigError, match="Earth orientation"):
+        apparent_lst_rad(np.array([2475000.0]))

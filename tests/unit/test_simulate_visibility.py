@@ -54,7 +54,7 @@ def test_smearing_off_centre_is_the_published_one():
         assert 1 - abs(out.item()) == pytest.approx(expected, abs=tolerance)
 
 
-def received(noise_jy, gain, model_jy=3.0 + 4.0j, n_time=40, n_channel=500, seed=0):
+def received(noise_jy, gain, model_jy=3.0 + 4.0j, n_time=100, n_channel=1000, seed=0):
     rng = np.random.default_rng(seed)
     data = rng.standard_normal((n_time, 3, n_channel, 2, 2), dtype=np.float32)
     data = data.view(np.complex64)[..., 0]

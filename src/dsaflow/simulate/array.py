@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import j1
 
+from dsaflow.simulate.earth import earth_orientation
+
 C_M_S = 299_792_458.0
 LATITUDE_RAD = 0.6498455107238486
 LONGITUDE_RAD = -2.064427799136453
@@ -120,10 +122,9 @@ def source_enu(jd_utc: NDArray, ra_deg: NDArray, dec_deg: NDArray) -> NDArray:
     from astropy import units as u
     from astropy.coordinates import AltAz, EarthLocation, SkyCoord
     from astropy.time import Time
-    from astropy.utils import iers
 
     place = EarthLocation.from_geodetic(LONGITUDE_RAD * u.rad, LATITUDE_RAD * u.rad, HEIGHT_M * u.m)
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+    with earth_orientation(jd_utc):
         frame = AltAz(obstime=Time(jd_utc[:, None], format="jd", scale="utc"), location=place)
         seen = SkyCoord(ra_deg[None, :] * u.deg, dec_deg[None, :] * u.deg).transform_to(frame)
     alt, az = seen.alt.rad, seen.az.rad
@@ -157,13 +158,12 @@ def meridian_icrs_deg(jd_utc: NDArray, declination_deg: float) -> tuple[NDArray,
     from astropy import units as u
     from astropy.coordinates import AltAz, EarthLocation, SkyCoord
     from astropy.time import Time
-    from astropy.utils import iers
 
     east, north, up = meridian_enu(np.radians(declination_deg))
     place = EarthLocation.from_geodetic(LONGITUDE_RAD * u.rad, LATITUDE_RAD * u.rad, HEIGHT_M * u.m)
     azimuth = np.full(jd_utc.size, np.arctan2(east, north)) * u.rad
     altitude = np.full(jd_utc.size, np.arcsin(up)) * u.rad
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+    with earth_orientation(jd_utc):
         frame = AltAz(obstime=Time(jd_utc, format="jd", scale="utc"), location=place)
         there = SkyCoord(az=azimuth, alt=altitude, frame=frame).icrs
     return there.ra.deg, there.dec.deg
@@ -173,8 +173,7 @@ def apparent_lst_rad(jd_utc: NDArray) -> NDArray:
     """Apparent sidereal time at the reference position."""
     from astropy import units as u
     from astropy.time import Time
-    from astropy.utils import iers
 
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
+    with earth_orientation(jd_utc):
         times = Time(jd_utc, format="jd", scale="utc")
         return times.sidereal_time("apparent", LONGITUDE_RAD * u.rad).rad
