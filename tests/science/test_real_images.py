@@ -6,10 +6,10 @@ from astropy.io import fits
 
 from dsaflow.catalog import Catalog
 from dsaflow.config import load_config
-from dsaflow.mosaic.projection import grid_of
 from dsaflow.mosaic.resample import WEIGHTS, node_map, resample_plane
 from dsaflow.photometry.measure import fit_plane, measure_offset
 from dsaflow.photometry.sources import Mosaic, isolated, locate, plain_local
+from dsaflow.projection import grid_of
 
 RMS_JY = 0.061  # of the continuum map, from its header
 

@@ -8,14 +8,6 @@ from scipy.ndimage import map_coordinates
 
 from dsaflow.errors import DataRejected
 from dsaflow.mosaic.local import beam_in_target_pixels
-from dsaflow.mosaic.projection import (
-    SinGrid,
-    WcsGrid,
-    beam_covariance,
-    beam_of_covariance,
-    grid_of,
-    is_plain_sin,
-)
 from dsaflow.mosaic.resample import (
     STEP,
     WEIGHTS,
@@ -25,6 +17,14 @@ from dsaflow.mosaic.resample import (
     resample_plane,
 )
 from dsaflow.mosaic.tiles import Tile
+from dsaflow.projection import (
+    SinGrid,
+    WcsGrid,
+    beam_covariance,
+    beam_of_covariance,
+    grid_of,
+    is_plain_sin,
+)
 
 PIXEL_DEG = 8 / 3600
 

@@ -17,7 +17,6 @@ from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.fileio import digest
 from dsaflow.mosaic.local import LocalProperties
 from dsaflow.mosaic.products import write_products
-from dsaflow.mosaic.projection import SinGrid, beam_of_covariance
 from dsaflow.mosaic.resample import (
     STEP,
     WEIGHTS,
@@ -27,6 +26,7 @@ from dsaflow.mosaic.resample import (
 )
 from dsaflow.mosaic.tiles import Tile, check_strip, open_tile
 from dsaflow.names import mjd_to_datetime
+from dsaflow.projection import SinGrid, beam_of_covariance
 from dsaflow.verdict import Gate, Verdict
 
 LOG = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsaflow.mosaic.projection import Grid
 from dsaflow.mosaic.resample import STEP, sample_smooth
 from dsaflow.mosaic.tiles import Tile
+from dsaflow.projection import Grid
 
 PLANES = ("WEIGHT", "PSF_XX", "PSF_XY", "PSF_YY", "SCALEERR", "SCALESYS", "MJD", "BEAM")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from dsaflow.mosaic.projection import Grid
+from dsaflow.projection import Grid
 
 STEP = 16  # pixels between nodes; the map's curvature there costs < 1e-3 pixel
 TAPS = 8

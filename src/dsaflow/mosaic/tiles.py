@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsaflow.errors import DataRejected, ReasonCode
-from dsaflow.mosaic.projection import Grid, beam_covariance, grid_of
 from dsaflow.mosaic.resample import TAPS
+from dsaflow.projection import Grid, beam_covariance, grid_of
 from dsaflow.verdict import Verdict
 
 LOG = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from dsaflow.catalog import Catalog
 from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.mosaic.local import PLANES, read_local
-from dsaflow.mosaic.projection import Grid, beam_covariance, grid_of
 from dsaflow.photometry.fit import group_sources, has_neighbour
+from dsaflow.projection import Grid, beam_covariance, grid_of
 
 
 @dataclass
