@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dsaflow.errors import ConfigError
 from dsaflow.simulate.settings import SimulateSettings
 from dsaflow.simulate.sky import (
     CALIBRATORS,
@@ -143,3 +144,15 @@ def test_population_surrounds_a_track_through_the_origin_of_right_ascension(cent
     assert (away > 0.5).any()
     assert (away < -0.5).any()
     assert ((sky.ra_deg >= 0) & (sky.ra_deg < 360)).all()
+
+
+def test_a_source_table_is_taken_as_it_is_or_refused(tmp_path):
+    table = tmp_path / "sky.csv"
+    table.write_text("ra_deg,dec_deg,flux_jy,spectral_index\n80.0,16.0,0.5,-1.0\n")
+    settings = SimulateSettings(source_table=str(table), calibrator="", event={"kind": "none"})
+    sky = make_sky(settings, TRACK)
+    assert (sky.ra_deg.item(), sky.dec_deg.item()) == (80.0, 16.0)
+    assert sky.spectrum_jy(np.array([2.8e9])).item() == pytest.approx(0.25)
+    table.write_text("ra_deg,dec_deg,flux_jy\n80.0,16.0,0.5\n")
+    with pytest.raises(ConfigError, match="spectral_index"):
+        make_sky(settings, TRACK)

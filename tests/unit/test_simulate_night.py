@@ -227,3 +227,65 @@ def test_truth_tables(tmp_path, repository):
     assert tables["tiles"].loc[tables["tiles"]["epoch"] == 2, "tile"].tolist() == tiles
     assert len(tables["gains"]) == 3 * 2 * 117 * 2
     assert len(tables["bandpass"]) == 117 * 2 * 32
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_noise_in_the_files_is_the_radiometer_equations(tmp_path, repository, epoch):
+    changes = {"stations": 24, "integrations": 4, "n_tiles": 1}
+    settings, _ = simulate(tmp_path / "n", repository, epoch, effects=quiet("noise"), **changes)
+    simulate(tmp_path / "q", repository, epoch, effects=quiet(), **changes)
+    added = read_all(tmp_path / "n", n_tile=1) - read_all(tmp_path / "q", n_tile=1)
+    cross = np.subtract(*np.triu_indices(24)) != 0
+    values = added[:, cross].view(np.float32) / settings.correlator_unit
+    assert values.size == 276 * 4 * 32 * 2 * 2
+    # 6500 Jy / sqrt(2 x 244140.625 Hz x 12.884902 s) = 2.5915 Jy, known to 0.19 %
+    assert values.std() == pytest.approx(2.5915, rel=0.0094)
+    assert abs(values.mean()) < 5 * 2.5915 / np.sqrt(values.size)
+
+
+def one_source(tmp_path, *on, offset_deg=(0.3, 1.2), **changes):
+    """Visibilities of a source off the pointing at mid-tile, on one long baseline and a short one."""
+    settings = SimulateSettings(
+        calibrator="", centre_ra_deg=80.0, n_tiles=1, channels_per_subband=1, integrations=9,
+        event={"kind": "none"}, effects=quiet(*on), **changes,
+    )  # fmt: skip
+    ra_deg, dec_deg = (float(np.mean(v)) for v in night.pointing_track(settings))
+    ra_deg = float(ra_deg + offset_deg[0] / np.cos(np.radians(dec_deg)))
+    table = tmp_path / "one.csv"
+    table.write_text(
+        f"ra_deg,dec_deg,flux_jy,spectral_index\n{ra_deg!r},{dec_deg + offset_deg[1]!r},1.0,0.0\n"
+    )
+    settings.source_table = str(table)
+    jd = night.tile_jd(settings, 0, 0)
+    baseline_m = np.array([[1600.0, 20.0, 1.0], [8.0, 0.0, 0.0]])
+    return np.abs(night.true_visibilities(settings, night.true_sky(settings), 0, jd, baseline_m))
+
+
+def test_beam_moves_or_stands_still(tmp_path):
+    moving, static = one_source(tmp_path, "beam_motion"), one_source(tmp_path)
+    assert np.ptp(static, axis=0).max() < 1e-6
+    assert moving[4] == pytest.approx(static[4], rel=1e-5)
+    assert (np.diff(moving[:, 1, 8]) != 0).all()
+    assert np.ptp(moving[:, 1, 8]) > 0.02
+
+
+def test_smearing_takes_from_long_baselines_only(tmp_path):
+    plain = one_source(tmp_path, offset_deg=(0.0, 2.0), declination_deg=54.6)
+    smeared = one_source(tmp_path, "smearing", offset_deg=(0.0, 2.0), declination_deg=54.6)
+    loss = 1 - smeared[4] / plain[4]
+    # two degrees north: 7.4 % at 1405 MHz on 1696 m, as the square of both
+    expected = 0.0743 * (1600 / 1696) ** 2 * (channel_grid(1).ravel() / 1.405e9) ** 2
+    assert loss[0].ravel() == pytest.approx(expected, rel=0.03)
+    assert loss[1].max() < 1e-4
+
+
+def test_beam_error_is_the_other_beam_off_its_place(tmp_path):
+    from dsaflow.simulate.array import airy
+
+    changes = {"beam_error_diameter_m": 4.2, "pointing_offset_deg": (0.3, 1.2)}
+    onto = one_source(tmp_path, "beam_error", **changes)
+    assert onto[4] == pytest.approx(1, abs=2e-3)
+    changes["pointing_offset_deg"] = (0.0, 0.0)
+    off = one_source(tmp_path, "beam_error", **changes)
+    sine = np.sin(np.radians(np.hypot(0.3, 1.2)))
+    assert off[4, 1, :, 0] == pytest.approx(airy(sine, channel_grid(1)[:, 0], 4.2), abs=2e-3)

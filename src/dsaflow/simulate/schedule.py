@@ -1,5 +1,6 @@
 """When each tile is observed, and the sky that is above."""
 
+import os
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -49,11 +50,13 @@ def pointing_track(settings: SimulateSettings) -> tuple[NDArray, NDArray]:
 
 
 @lru_cache(maxsize=4)
-def _sky(settings_json: str) -> Sky:
+def _sky(settings_json: str, _table_state: tuple[int, ...]) -> Sky:
     settings = SimulateSettings.model_validate_json(settings_json)
     return make_sky(settings, pointing_track(settings))
 
 
 def true_sky(settings: SimulateSettings) -> Sky:
     """The sky of these settings, the same in every night but for `night_factors`."""
-    return _sky(settings.model_dump_json())
+    table = settings.source_table
+    state = (os.stat(table).st_mtime_ns, os.stat(table).st_size) if table else ()
+    return _sky(settings.model_dump_json(), state)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.errors import ConfigError
 from dsaflow.simulate.settings import SimulateSettings
 from dsaflow.simulate.streams import random
 from dsaflow.simulate.variation import light_curve
@@ -118,7 +119,13 @@ def _population(
         with open(settings.source_table, newline="") as stream:
             rows = list(csv.DictReader(stream))
         keys = ("ra_deg", "dec_deg", "flux_jy", "spectral_index")
-        columns = [np.array([float(row[k]) for row in rows]) for k in keys]
+        try:
+            columns = [np.array([float(row[k]) for row in rows]) for k in keys]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"simulate.source_table: {settings.source_table} needs numbers in the columns "
+                f"{', '.join(keys)} ({error!r})"
+            ) from None
         return columns[0], columns[1], columns[2], columns[3]
     radius = settings.field_radius_deg
     middle_ra, middle_dec = float(np.mean(track[0])), float(np.mean(track[1]))
