@@ -10,9 +10,11 @@ from astropy.wcs import WCS
 from dsaflow.catalog import Catalog, write_catalog
 from dsaflow.config import load_config
 from dsaflow.photometry.blank import measure_blank
-from dsaflow.photometry.measure import measure_mosaic
+from dsaflow.photometry.measure import measure_mosaic, source_epochs
 from dsaflow.photometry.sources import plain_local
 from dsaflow.photometry.table import mark_primary
+from dsaflow.transit import nearest_transit_mjd, transit_number
+from dsaflow.verdict import Verdict
 
 PIXEL_DEG = 8 / 3600
 BEAM = (68 / 3600, 37 / 3600, 20.0)
@@ -104,6 +106,8 @@ class Field:
         self.paths = {key: str(folder / f"{key}.fits") for key in hdus}
         for key, value in hdus.items():
             fits.HDUList(value).writeto(self.paths[key], overwrite=True)
+        self.paths["qa"] = str(folder / "qa.json")
+        Verdict(options.get("qa", "pass")).write(self.paths["qa"])
         ra, dec = WCS(header).wcs_pix2world(x, y, 0)
         names = np.array([f"S{k:05d}" for k in range(len(x))])
         self.catalog = Catalog(
@@ -271,6 +275,29 @@ def test_mutations_are_seen(tmp_path, change):
     field = Field(tmp_path, x, y, flux, int(n), rng, config={"fit_offset": False}, **options)
     pulls = (field["flux_jy"] - flux) / field["flux_err_jy"]
     assert pull_width(pulls) > 2
+
+
+def test_a_rejected_mosaic_leaves_no_usable_row(tmp_path):
+    """Variability leaves "reject" rows out; a mosaic's warning leaves the rows as they are."""
+    rng = np.random.default_rng(4)
+    x, y, n = scattered(rng, 4, 40.0)
+    flux = np.full(x.size, 50 * NOISE_JY)
+    for outcome, expected in (("reject", {"reject"}), ("warn", {"pass"})):
+        field = Field(tmp_path / outcome, x, y, flux, int(n), rng, qa=outcome)
+        assert set(field["qa"]) == expected
+        assert np.isfinite(field["flux_jy"]).all()
+        assert field.verdict.numbers["mosaic_qa"] == outcome
+
+
+@pytest.mark.parametrize("centre_deg", [359.97, 0.03, 0.0, 150.0])
+def test_epoch_is_the_transit_number_of_each_source(centre_deg):
+    """Mosaics centred on either side of RA = 0 agree about a source that lies in both."""
+    ra_deg = (centre_deg + np.linspace(-6, 6, 13)) % 360
+    time = nearest_transit_mjd(centre_deg, 16.1, 61000.0)
+    epoch = int(transit_number(time, centre_deg)[0])
+    expected = transit_number(np.full(13, time), ra_deg)
+    assert source_epochs(epoch, centre_deg, ra_deg).tolist() == expected.tolist()
+    assert len(set(expected.tolist())) == (1 if centre_deg == 150.0 else 2)
 
 
 def test_primary_is_the_usable_row_of_most_weight():

@@ -104,7 +104,7 @@ def test_forced_photometry_gives_the_components_peaks(shared_file, components):
     mosaic = Mosaic(
         image, noise, np.isfinite(image).astype("i2"), np.empty((0, *shape)),
         np.empty((0, *shape)), np.empty(0), plain_local(shape, header, 0.5), 50000.0,
-        grid_of(header), 1.42e9, abs(header["CDELT1"]),
+        grid_of(header), header["CRVAL1"], 1.42e9, abs(header["CDELT1"]),
     )  # fmt: skip
     number = np.arange(51)
     catalog = Catalog(

@@ -222,14 +222,15 @@ def measure_mosaic(
     Parameters
     ----------
     mosaic : dict
-        Paths: image, noise, coverage, subbands.
+        Paths: image, noise, coverage, subbands, and qa, the verdict on the mosaic: every row of a
+        mosaic that it rejects has qa "reject".
     catalog_path : path
         Reference catalogue (Parquet).
     out_path : path
         Photometry table to write.
     config : Config
     epoch : int
-        Sidereal-day number.
+        Sidereal-day number of the mosaic's centre; a source beyond RA = 0 has its own.
     strip, group_id : str
     mid_mjd : float
         Mid-time of the mosaic; each row has its own, from the tiles that it is seen in.
@@ -257,12 +258,25 @@ def measure_mosaic(
     columns, fit, offset = measure(planes, targets, config)
     columns |= {
         "strip": np.full(n, strip),
-        "epoch": np.full(n, epoch),
+        "epoch": source_epochs(epoch, planes.centre_ra_deg, columns["ra_deg"]),
         "group_id": np.full(n, group_id),
         "primary": np.ones(n, bool),
     }
-    write_table(out_path, columns, planes.band_freq_hz, planes.freq_hz)
-    return _judge(columns, fit, offset, planes, mid_mjd)
+    mosaic_qa = Verdict.read(mosaic["qa"])
+    rows_qa = columns["qa"] if mosaic_qa.usable else np.full(n, "reject")
+    write_table(out_path, columns | {"qa": rows_qa}, planes.band_freq_hz, planes.freq_hz)
+    verdict = _judge(columns, fit, offset, planes, mid_mjd)
+    verdict.numbers["mosaic_qa"] = mosaic_qa.verdict
+    return verdict
+
+
+def source_epochs(epoch: int, centre_ra_deg: float, ra_deg: NDArray) -> NDArray:
+    """Sidereal-day number of each source in a mosaic of which the centre's is known.
+
+    Equal to `dsaflow.transit.transit_number` of the mosaic's mid-time and the source: mosaics on
+    either side of RA = 0 then agree on a source that both hold.
+    """
+    return epoch + np.rint((centre_ra_deg - ra_deg) / 360.0).astype(np.int64)
 
 
 def _judge(columns: dict, fit: Fit, offset: Offset, mosaic: Mosaic, mid_mjd: float) -> Verdict:

@@ -29,6 +29,8 @@ class Mosaic:
     mjd0 : float
         Zero of the plane MJD.
     grid : Grid
+    centre_ra_deg : float
+        Right ascension of the reference point, which is the planned centre.
     freq_hz : float
     pixel_deg : float
     """
@@ -42,6 +44,7 @@ class Mosaic:
     local: NDArray
     mjd0: float
     grid: Grid
+    centre_ra_deg: float
     freq_hz: float
     pixel_deg: float
 
@@ -83,7 +86,7 @@ def read_mosaic(paths: dict[str, str]) -> Mosaic:
     pixel_deg = float(np.sqrt(abs(header["CDELT1"] * header["CDELT2"])))
     return Mosaic(
         image, noise, coverage, bands, band_noise, band_freq_hz, local, mjd0,
-        grid_of(header), float(header["FREQ"]), pixel_deg,
+        grid_of(header), float(header["CRVAL1"]), float(header["FREQ"]), pixel_deg,
     )  # fmt: skip
 
 
