@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import j1
 
 SPEED_OF_LIGHT_M_S = 299792458.0
 # Reference position (T-centre) of dsa110-antpos, 2022-02-15.
@@ -38,6 +37,8 @@ def radiometer_noise_jy(
 @lru_cache(maxsize=1)
 def _airy_table() -> tuple[NDArray, float]:
     """(2 J1(x)/x)^2 tabulated over x in [0, 60]; linear interpolation errs by < 1e-7."""
+    from scipy.special import j1  # slow to import, and most stages need no beam
+
     x = np.linspace(0.0, 60.0, 120_001)
     with np.errstate(invalid="ignore"):
         table = np.where(x > 0, (2 * j1(x) / np.where(x > 0, x, 1.0)) ** 2, 1.0)

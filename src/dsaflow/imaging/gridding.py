@@ -22,6 +22,8 @@ class Gridder:
     epsilon : float
         Accuracy of a gridding, relative to the data's L2 norm.
     threads : int
+    used : bool ndarray, shape (n_time, n_baseline, n_channel), optional
+        Visibilities of non-zero weight: the others are not predicted.
 
     Notes
     -----
@@ -38,7 +40,9 @@ class Gridder:
         pixel_rad: float,
         epsilon: float = 1e-4,
         threads: int = 1,
+        used: NDArray | None = None,
     ) -> None:
+        self._mask = None if used is None else used.reshape(-1, used.shape[-1]).astype(np.uint8)
         self.uvw = np.stack([-uvw_m[..., 1], uvw_m[..., 0], uvw_m[..., 2]], axis=-1)
         self.freq_hz = np.ascontiguousarray(freq_hz, dtype=float)
         self.size = size
@@ -92,11 +96,15 @@ class Gridder:
         return dirty
 
     def visibilities(self, image: NDArray) -> NDArray:
-        """Visibilities of a model image [Jy/pixel], complex64 (n_time, n_baseline, n_channel)."""
+        """Visibilities of a model image [Jy/pixel], complex64 (n_time, n_baseline, n_channel).
+
+        Zero where the gridder was told that they are not used.
+        """
         vis = dirty2vis(
             uvw=self.uvw.reshape(-1, 3),
             freq=self.freq_hz,
             dirty=np.ascontiguousarray(image, dtype=np.float32),
+            mask=self._mask,
             **self._options,
         )
         return vis.reshape(*self.uvw.shape[:2], -1)

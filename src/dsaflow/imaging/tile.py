@@ -69,8 +69,9 @@ def image_visibilities(
     centres = beam_centres_lm(vis, frame)
     check_field(beam, centres, vis.freq_hz, options)
     gridder = Gridder(
-        vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads
-    )
+        vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads,
+        used=weights > 0,
+    )  # fmt: skip
     drift = DriftBeam(beam, centres, vis.freq_hz, gridder.l, gridder.m)
     sky = BeamModel(
         gridder, drift, weight, options.beam_terms, options.channel_blocks,
