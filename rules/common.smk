@@ -109,6 +109,8 @@ def report_targets():
     mosaics = sorted(PLAN.mosaics, key=lambda mosaic: mosaic.mid_mjd)
     if CONFIG.report.mosaics == "latest":
         mosaics = list({mosaic.strip: mosaic for mosaic in mosaics}.values())
-    return [product("figure_mosaic", group_id=m.group_id) for m in mosaics] + [
-        product("figure_tile", tile=m.tiles[len(m.tiles) // 2]) for m in mosaics
+    return [
+        *(product("figure_mosaic", group_id=m.group_id) for m in mosaics),
+        *(product("figure_tile", tile=m.tiles[len(m.tiles) // 2]) for m in mosaics),
+        *(product("figure_light_curves", strip=s) for s in {m.strip for m in mosaics}),
     ]

@@ -59,6 +59,12 @@ rule draw_mosaic:
             labels={"item": "{group_id}", "figure": "flux ratio"},
             caption="../docs/report/fluxes.rst",
         ),
+        astrometry=report(
+            product("figure_astrometry"),
+            category="Mosaics",
+            labels={"item": "{group_id}", "figure": "astrometry"},
+            caption="../docs/report/astrometry.rst",
+        ),
         gates=report(
             product("figure_gates"),
             category="Quality",
@@ -79,3 +85,24 @@ rule draw_mosaic:
         "../envs/science.yaml"
     script:
         "../scripts/draw_mosaic.py"
+
+
+rule draw_light_curves:
+    """Light curves of the most variable and of the brightest sources of a strip."""
+    input:
+        light_curves=product("light_curves"),
+    output:
+        figure=report(
+            product("figure_light_curves"),
+            category="Variability",
+            labels={"strip": "{strip}", "product": "light curves"},
+            caption="../docs/report/light_curves.rst",
+        ),
+    log:
+        "<logs>/draw_light_curves/{strip}.log",
+    benchmark:
+        "<benchmarks>/draw_light_curves/{strip}.tsv"
+    conda:
+        "../envs/science.yaml"
+    script:
+        "../scripts/draw_light_curves.py"

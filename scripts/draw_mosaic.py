@@ -7,5 +7,5 @@ start_log(snakemake.log[0])
 draw_mosaic(
     {key: snakemake.input[key] for key in ("image", "noise", "coverage", "qa")},
     snakemake.input.photometry,
-    {key: snakemake.output[key] for key in ("mosaic", "fluxes", "gates", "noise")},
+    {key: snakemake.output[key] for key in ("mosaic", "fluxes", "astrometry", "gates", "noise")},
 )

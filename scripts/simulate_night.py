@@ -8,7 +8,5 @@ from dsaflow.stage import start_log
 start_log(snakemake.log[0])
 config = load_config(snakemake.config)
 epoch = int(snakemake.wildcards.epoch)
-tiles = simulate_night(
-    config.simulate, epoch, config.paths.incoming, snakemake.input.stations
-)
+tiles = simulate_night(config.simulate, epoch, config.paths.incoming, snakemake.input.stations)
 write_json(snakemake.output.manifest, {"epoch": epoch, "tiles": tiles})

@@ -52,6 +52,8 @@ PRODUCTS: dict[str, str] = {
     "figure_fluxes": "figures/{group_id}/fluxes.png",
     "figure_gates": "figures/{group_id}/gates.png",
     "figure_noise": "figures/{group_id}/noise.png",
+    "figure_astrometry": "figures/{group_id}/astrometry.png",
+    "figure_light_curves": "figures/{strip}/light_curves.png",
     # all epochs of a strip
     "light_curves": "variability/{strip}/light_curves.parquet",
     "epoch_scale": "variability/{strip}/epoch_scale.parquet",

@@ -149,6 +149,7 @@ def astrometry_gates(sources: Measured, options: "Qa") -> tuple[list[Gate], dict
         "offset_err_arcsec": error,
         "position_scatter_arcsec": scatter,
         "position_sources": int(good.sum()),
+        "offsets_arcsec": np.round(offsets.T, 3).tolist(),
     }
     offset = float(np.hypot(east, north))
     margin = options.false_alarm_sigma * error

@@ -18,7 +18,7 @@ def draw_mosaic(products: dict[str, str], photometry_path: str, out: dict[str, s
     photometry_path : str
         Forced photometry of the same mosaic.
     out : dict
-        Paths of the figures: mosaic, fluxes, astrometry, noise.
+        Paths of the figures: mosaic, fluxes, astrometry, gates, noise.
     """
     import pandas as pd
 
@@ -31,6 +31,7 @@ def draw_mosaic(products: dict[str, str], photometry_path: str, out: dict[str, s
         return
     _image(products, table, out["mosaic"])
     _fluxes(table, out["fluxes"])
+    _astrometry(qa, out["astrometry"])
     _gates(qa, out["gates"])
     _noise(products, out["noise"])
 
@@ -77,6 +78,28 @@ def _fluxes(table, path: str | os.PathLike) -> None:
             f"{len(good)} isolated sources above 10 sigma, median {np.median(ratio):.3f}",
             fontsize=9,
             loc="left",
+        )
+
+
+def _astrometry(qa: Verdict, path: str | os.PathLike) -> None:
+    with figure(path, 4.6, 4.4) as fig:
+        offsets = np.array(qa.numbers.get("offsets_arcsec", [])).reshape(-1, 2)
+        if not len(offsets):
+            note(fig, "too few compact isolated sources")
+            return
+        ax = fig.add_subplot()
+        ax.plot(*offsets.T, ".", color=BLUE)
+        east, north = qa.numbers["offset_east_arcsec"], qa.numbers["offset_north_arcsec"]
+        error = qa.numbers["offset_err_arcsec"]
+        ax.errorbar(east, north, error, error, fmt="o", color=ORANGE)
+        ax.axhline(0, color=GREY, lw=0.8)
+        ax.axvline(0, color=GREY, lw=0.8)
+        reach = 1.15 * np.abs(offsets).max()
+        ax.set(xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal")
+        ax.set_xlabel("offset to the east [arcsec]")
+        ax.set_ylabel("offset to the north [arcsec]")
+        ax.set_title(
+            f"mean {east:+.2f}, {north:+.2f} +- {error:.2f} arcsec", fontsize=9, loc="left"
         )
 
 
