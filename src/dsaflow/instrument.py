@@ -143,13 +143,14 @@ class Stations:
 
 def read_stations(path: str | os.PathLike) -> Stations:
     """Read ``config/antennas.csv``."""
-    import pandas as pd
+    import csv
 
-    table = pd.read_csv(path, comment="#")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     return Stations(
-        table["station"].to_numpy(),
-        table["latitude_deg"].to_numpy(float),
-        table["longitude_deg"].to_numpy(float),
-        table["height_m"].to_numpy(float),
-        table["active"].to_numpy(bool),
+        np.array([int(row["station"]) for row in rows]),
+        np.array([float(row["latitude_deg"]) for row in rows]),
+        np.array([float(row["longitude_deg"]) for row in rows]),
+        np.array([float(row["height_m"]) for row in rows]),
+        np.array([bool(int(row["active"])) for row in rows]),
     )
