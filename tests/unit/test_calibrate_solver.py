@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dsaflow.calibration.anchor import FactorTable
 from dsaflow.calibration.bandpass import fill_gaps
 from dsaflow.calibration.choose import bracket, interpolate
 from dsaflow.calibration.scale import SourceFactors, robust_scale
@@ -75,6 +76,7 @@ def test_h5parm_round_trip_and_layout(tmp_path):
         gain, np.abs(gain) * 0.01, np.array([61000.1, 61000.2]), np.array([1.3e9, 1.4e9, 1.5e9]),
         ["1", "2", "7", "103"], np.ones((4, 3)), ("XX", "YY"),
         {"kind": "bandpass", "mid_mjd": 61000.15, "calibrator": "3C48", "start_mjd": 61000.1},
+        FactorTable(np.array(["a", "bc"]), np.array([0.9, 1.1]), np.array([0.01, 0.02])),
     )  # fmt: skip
     write_h5parm(tmp_path / "b.h5", written)
     read = read_h5parm(tmp_path / "b.h5")
@@ -82,6 +84,9 @@ def test_h5parm_round_trip_and_layout(tmp_path):
     np.testing.assert_allclose(read.time_mjd, written.time_mjd, rtol=0, atol=1e-9)
     assert read.antenna_name == written.antenna_name
     assert read.attributes["calibrator"] == "3C48"
+    assert read.factors.source_id.tolist() == ["a", "bc"]
+    assert read.factors.factor.tolist() == [0.9, 1.1]
+    assert read.factors.error.tolist() == [0.01, 0.02]
     with h5py.File(tmp_path / "b.h5") as file:
         table = file["sol000/phase000"]
         assert table["val"].attrs["AXES"] == b"time,freq,ant,pol"
@@ -137,7 +142,8 @@ def test_reference_antenna_falls_back():
 def factors(ratio, noise, catalog):
     n = len(ratio)
     return SourceFactors(
-        ratio, noise, catalog, 1 / noise, np.ones(n, bool), np.arange(n), 1.0, 1.0
+        ratio, noise, catalog, 1 / noise, np.ones(n, bool), np.arange(n).astype(str),
+        np.arange(n), 1.0, 1.0,
     )  # fmt: skip
 
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dsaflow.calibration.anchor import FactorTable, between, common_scale, tie_scale
 from dsaflow.calibration.bandpass import solve_bandpass_gains
-from dsaflow.calibration.choose import Choice
 from dsaflow.calibration.gains import solve_field
 from dsaflow.calibration.predict import Predictor
 from dsaflow.calibration.scale import Scale
 from dsaflow.calibration.skymodel import field_model
-from dsaflow.calibration.solve_gains import tie_scale
+from dsaflow.calibration.solve_bandpass import calibrator_factor, transit_field
 from dsaflow.calibration.tile import average_channels, divide_gains
-from dsaflow.catalog import Catalog
+from dsaflow.catalog import Calibrators, Catalog
 from dsaflow.config import Config
 from dsaflow.geometry import hour_angle_declination, meridian_icrs, projected_baselines
 from dsaflow.instrument import (
@@ -265,22 +265,166 @@ def test_a_fading_source_keeps_its_fade(share):
     assert measured[1] / np.mean([measured[0], measured[2]]) == pytest.approx(0.7, abs=0.007)
 
 
-def test_primary_anchor_uses_the_ratio_to_the_transit_and_the_catalogue_does_not():
+def anchored_tile(seed, fade=1.0):
+    """A transit with a primary calibrator, and a tile 5 or 10 minutes later under other gains.
+
+    Returns the tile's scale numbers, the truth that they estimate, and the factor of one source
+    (that fades between the two) after scaling, over its factor at the transit.
+    """
+    rng = np.random.default_rng(seed)
+    n, step_d = 100, 309.24 / 86400
+    transit = empty_tile(n_antenna=16, n_channel=2)
+    tile = empty_tile(n_antenna=16, n_channel=2, mid_mjd=MID_MJD + (1 + seed % 2) * step_d)
+    catalog = sources(rng, transit, n)
+    flux, ra, dec = catalog.flux_jy.copy(), catalog.ra_deg + 1.0, catalog.dec_deg.copy()
+    flux[:2] = 8.5, 1.5
+    ra[0], dec[0] = transit.phase_ra_deg, transit.phase_dec_deg + 0.1
+    ra[1], dec[1] = transit.phase_ra_deg + 0.8, transit.phase_dec_deg - 0.3
+    sky = replace(catalog, ra_deg=ra, dec_deg=dec, flux_jy=flux)
+    wrong = 1 + 0.05 * rng.normal(size=n)
+    spoilt = replace(sky, flux_jy=flux * wrong, flux_err_jy=0.05 * flux)
+    primary = Calibrators(
+        np.array(["primary"]), ra[:1], dec[:1], flux[:1], np.array([-0.7]), np.array([True]),
+        ((),), np.array([""]),
+    )  # fmt: skip
+    options = Config().calibrate
+    band, power = random_gains(rng, 1, 2, 16), 1 + 0.03 * rng.normal()
+    seen = observe(transit, sky, rng, 1000.0, band)
+    model = field_model(seen, spoilt, BEAM, 0.005, calibrators=primary, calibrator=0)
+    solution = solve_bandpass_gains(seen, model, BEAM, 60.0, 5.0)
+    field = transit_field(seen, model, BEAM, solution, options)
+    known = {
+        "source": "primary", "catalog_scale": field.scale.value,
+        "catalog_scale_err_relative": field.scale.noise_err,
+        "catalog_scale_err_catalog": field.scale.catalog_err,
+        "n_scale_source": field.scale.n_source, **calibrator_factor(model, field),
+    }  # fmt: skip
+    faded = replace(sky, flux_jy=flux * np.where(np.arange(n) == 1, fade, 1.0))
+    later = observe(tile, faded, rng, 1000.0, band * np.sqrt(power))
+    data, flags = later.data.copy(), later.flags.copy()
+    divide_gains(data, flags, solution.gain.transpose(0, 2, 1)[None], later)
+    found = solve_tile(replace(later, data=data, flags=flags), spoilt)
+    here, there = FactorTable.of(found.factors), FactorTable.of(field.factors)
+    numbers = tie_scale(found.scale, here, known, there, False, options)
+    one = np.array(["s1"])
+    kept = here.select(one).factor[0] / there.select(one).factor[0] / numbers["scale"]
+    return numbers, power, kept
+
+
+@pytest.mark.parametrize("skies", [8, pytest.param(40, marks=pytest.mark.slow)])
+def test_scale_tied_to_a_primary_has_true_errors(skies):
+    """Pulls over skies whose catalogues are 5 % wrong: nothing of that is left in the scale."""
+    found = [anchored_tile(seed)[:2] for seed in range(skies)]
+    assert all(numbers["scale_anchor"] == "primary" for numbers, _ in found)
+    pulls = np.array([(n["scale"] / power - 1) / n["scale_err_relative"] for n, power in found])
+    assert abs(pulls.mean()) < 3 / np.sqrt(skies)
+    assert np.sqrt((pulls**2).mean()) == pytest.approx(1, abs=3 / np.sqrt(2 * skies))
+    assert np.median([n["scale_err_relative"] for n, _ in found]) < 0.02
+
+
+@pytest.mark.parametrize("seed", [30, 31])
+def test_a_fade_between_transit_and_tile_is_kept(seed):
+    numbers, _, kept = anchored_tile(seed, fade=0.7)
+    same, _, steady = anchored_tile(seed)
+    # the same noise in both: the fade alone moves the scale by less than 1 %
+    assert numbers["scale"] / same["scale"] == pytest.approx(1, abs=0.01)
+    assert kept / steady == pytest.approx(0.7, abs=0.007)
+
+
+def table(factor, error=0.01, first=0):
+    names = np.array([f"s{i:03d}" for i in range(first, first + len(factor))])
+    return FactorTable(names, np.asarray(factor, float), np.full(len(factor), error))
+
+
+PRIMARY = {
+    "source": "primary", "catalog_scale": 1.05, "catalog_scale_err_relative": 0.004,
+    "catalog_scale_err_catalog": 0.015, "n_scale_source": 60, "calibrator_err_relative": 0.002,
+}  # fmt: skip
+
+
+def test_common_sources_cancel_the_catalogue():
+    """Factors off by 20 % each, the same in both tiles: only noise is left of them."""
+    rng = np.random.default_rng(1)
+    pulls, wrong = [], rng.uniform(0.6, 1.4, 60)
+    for _ in range(80):
+        here = table(1.04 * wrong + 0.05 * rng.normal(size=60), 0.05)
+        there = table(wrong + 0.07 * rng.normal(size=60), 0.07)
+        found = common_scale(here, there, 0.1)
+        pulls.append((found.value - 1.04) / (found.noise_err * found.value))
+    assert abs(np.mean(pulls)) < 4 / np.sqrt(80)
+    assert np.std(pulls) == pytest.approx(1, abs=0.25)
+    assert found.catalog_err == 0
+    assert found.max_weight <= 0.1 + 1e-9
+
+
+def test_common_scale_is_unbiased_at_low_signal_to_noise():
+    """S/N 3 in the denominator: a mean of ratios would be high by 11 %."""
+    rng = np.random.default_rng(2)
+    found = [
+        common_scale(
+            table(1 + 0.3 * rng.normal(size=80), 0.3),
+            table(1 + 0.3 * rng.normal(size=80), 0.3),
+            0.1,
+        ).value
+        for _ in range(60)
+    ]
+    assert np.mean(found) == pytest.approx(1, abs=0.025)
+
+
+def test_sources_that_vary_between_the_tiles_do_not_move_the_scale():
+    rng = np.random.default_rng(3)
+    here, there = np.ones(40), np.ones(40)
+    here[:4] = 0.7
+    here, there = (table(f + 0.003 * rng.normal(size=40), 0.003) for f in (here, there))
+    assert common_scale(here, there, 0.1).value == pytest.approx(1, abs=0.003)
+
+
+def test_factors_between_two_transits_are_those_of_sources_in_both():
+    middle = between([table([1.0, 2.0, 3.0]), table([4.0, 5.0, 6.0], 0.02, first=1)], [0.25, 0.75])
+    assert middle.source_id.tolist() == ["s001", "s002"]
+    assert middle.factor == pytest.approx([0.25 * 2 + 0.75 * 4, 0.25 * 3 + 0.75 * 5])
+    assert middle.error == pytest.approx(np.hypot(0.25 * 0.01, 0.75 * 0.02))
+
+
+def test_scale_is_tied_to_a_primary_by_common_sources():
     options = Config().calibrate
     scale = Scale(1.1, 0.01, 0.02, 50, 0.05, 0.0)
-    known = {"source": "primary", "catalog_scale": 1.05, "catalog_scale_err_relative": 0.004,
-             "n_scale_source": 60}  # fmt: skip
-    numbers = tie_scale(scale, Choice(np.ones(1), [], "", known, 0.0), options)
-    assert numbers["scale"] == pytest.approx(1.1 / 1.05)
-    assert numbers["scale_err_relative"] == pytest.approx(np.hypot(0.01, 0.004))
+    here, there = table(np.full(40, 1.2)), table(np.full(40, 1.0))
+    numbers = tie_scale(scale, here, PRIMARY, there, False, options)
+    assert numbers["scale"] == pytest.approx(1.2)
+    # 40 equal sources of 1.2 +- 0.01 over 1 +- 0.01, and the bandpass's own error
+    noise = np.hypot(0.01, 1.2 * 0.01) / 1.2 / np.sqrt(40 * 0.95)
+    assert numbers["scale_err_relative"] == pytest.approx(np.hypot(noise, 0.002), rel=1e-6)
+    assert numbers["scale_err_catalog"] == 0
     assert numbers["scale_systematic"] == options.systematic_primary
-    numbers = tie_scale(
-        scale, Choice(np.ones(1), [], "", {**known, "source": "bright"}, 0.0), options
-    )
-    assert numbers["scale"] == 1.1
-    assert numbers["scale_systematic"] == 0.03
-    few = replace(scale, n_source=12)
-    numbers = tie_scale(few, Choice(np.ones(1), [], "", known, 0.0), options)
+    assert numbers["scale_anchor"] == "primary"
+    # on the bandpass's own tile the sources' noise is the same in both
+    numbers = tie_scale(scale, here, PRIMARY, there, True, options)
+    assert numbers["scale_err_relative"] == pytest.approx(0.002)
+
+
+def test_scale_without_common_sources_states_the_catalogue_s_errors_twice():
+    options = Config().calibrate
+    scale = Scale(1.1, 0.01, 0.02, 50, 0.05, 0.0)
+    here, there = table(np.full(40, 1.2)), table(np.full(40, 1.0), first=31)
+    numbers = tie_scale(scale, here, PRIMARY, there, False, options)
+    assert numbers["scale"] == pytest.approx(1.1 / 1.05)
+    assert numbers["scale_err_relative"] == pytest.approx(np.sqrt(0.01**2 + 0.004**2 + 0.002**2))
+    assert numbers["scale_err_catalog"] == pytest.approx(np.hypot(0.02, 0.015))
+    expected = np.sqrt(options.systematic_primary**2 + 0.02**2 + 0.015**2)
+    assert numbers["scale_systematic"] == pytest.approx(expected)
+
+
+def test_scale_without_a_primary_is_the_catalogue_s():
+    options = Config().calibrate
+    scale = Scale(1.1, 0.01, 0.02, 50, 0.05, 0.0)
+    here, there = table(np.full(40, 1.2)), table(np.full(40, 1.0))
+    for known in ({**PRIMARY, "source": "bright"}, {**PRIMARY, "n_scale_source": 12}):
+        numbers = tie_scale(scale, here, known, there, False, options)
+        assert numbers["scale"] == 1.1
+        assert numbers["scale_systematic"] == 0.03
+        assert numbers["scale_anchor"] == "catalogue"
+    numbers = tie_scale(replace(scale, n_source=12), here, PRIMARY, there, False, options)
     assert numbers["scale"] == 1.0
     assert numbers["scale_err_relative"] == options.unmeasured_scale_err
     assert numbers["scale_anchor"] == "bandpass"

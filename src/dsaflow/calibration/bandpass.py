@@ -32,8 +32,8 @@ class BandpassSolution:
     interpolated : bool ndarray, same shape
     interval_phase_deg : ndarray, shape (n_interval, n_pol, n_antenna)
         Phase of each interval against the tile's mean.
-    noise_jy : ndarray, shape (n_channel, n_pol)
-        RMS residual of one visibility in units of the data (as recorded).
+    noise_recorded : ndarray, shape (n_channel, n_pol)
+        RMS residual of one visibility (real or imaginary part), in the correlator's units.
     reference : int
     converged : float
         Fraction of problems that converged.
@@ -44,7 +44,7 @@ class BandpassSolution:
     snr: NDArray
     interpolated: NDArray
     interval_phase_deg: NDArray
-    noise_jy: NDArray
+    noise_recorded: NDArray
     reference: int
     converged: float
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.calibration.anchor import FactorTable, between
 from dsaflow.calibration.solutions import Solutions, read_h5parm
 from dsaflow.calibration.tile import align_antennas
 from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.instrument import TILE_S
 from dsaflow.visibilities.container import Visibilities
 
-_HALF_TILE_D = 0.5 * TILE_S / 86400.0
+HALF_TILE_H = 0.5 * TILE_S / 3600.0
 _AMBIGUOUS_RAD = np.pi / 2
 
 
@@ -34,6 +35,8 @@ class Choice:
         Numbers of the solutions, interpolated like the gains; others from the nearest.
     distance_h : float
         Time to the nearest [h].
+    factors : FactorTable or None
+        Catalogue sources as measured in the bandpass's own tiles, interpolated likewise.
     """
 
     gain: NDArray
@@ -41,6 +44,7 @@ class Choice:
     rung: str
     attributes: dict[str, Any]
     distance_h: float
+    factors: FactorTable | None = None
 
 
 def bracket(mid_mjd: Sequence[float], time_mjd: float, reach_d: float) -> list[tuple[int, float]]:
@@ -64,7 +68,7 @@ def bracket(mid_mjd: Sequence[float], time_mjd: float, reach_d: float) -> list[t
     if not valid.any():
         return []
     nearest = int(np.argmin(np.where(valid, np.abs(offset), np.inf)))
-    if abs(offset[nearest]) < _HALF_TILE_D:
+    if 24.0 * abs(offset[nearest]) < HALF_TILE_H:
         return [(nearest, 1.0)]
     before = np.where(valid & (offset < 0), offset, -np.inf)
     after = np.where(valid & (offset > 0), offset, np.inf)
@@ -161,6 +165,9 @@ def choose_bandpass(
     return Choice(
         gain, [s.attributes["file"] for s in used], rung, attributes,
         24.0 * min(abs(s.mid_mjd - vis.mid_mjd) for s in used),
+        between([s.factors for s in used if s.factors is not None], [w for _, w in chosen])
+        if all(s.factors is not None for s in used)
+        else None,
     )  # fmt: skip
 
 
@@ -184,7 +191,7 @@ def choose_gains(
     used = [all_solutions[i] for i, _ in chosen]
     gain, attributes = _combine(used, [w for _, w in chosen], vis)
     distance_h = 24.0 * min(abs(s.mid_mjd - vis.mid_mjd) for s in used)
-    if distance_h < 24.0 * _HALF_TILE_D:
+    if distance_h < HALF_TILE_H:
         rung = "own"
         interval = np.abs(vis.time_mjd[:, None] - used[0].time_mjd).argmin(axis=1)
         gain = gain[interval] if len(gain) > 1 else gain

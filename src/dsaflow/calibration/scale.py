@@ -28,6 +28,8 @@ class SourceFactors:
     expected_snr : ndarray
         Catalogued apparent flux over its noise: sources are selected on this, never on measured flux.
     compact : ndarray of bool
+    source_id : ndarray of str
+        Of each group's brightest source.
     members : ndarray, shape (n_source,)
         Group of each source of the model; the last group (index n_group) is all the rest.
     noise_jy : float
@@ -39,6 +41,7 @@ class SourceFactors:
     catalog_err: NDArray
     expected_snr: NDArray
     compact: NDArray
+    source_id: NDArray
     members: NDArray
     rest_factor: float
     noise_jy: float
@@ -158,7 +161,7 @@ def fit_sources(
     )
     return SourceFactors(
         factor[:n_group], error[:n_group], catalog_err / flux, 1.0 / error[:n_group],
-        model.compact[leaders], members, float(rest), noise,
+        model.compact[leaders], model.source_id[leaders], members, float(rest), noise,
     )  # fmt: skip
 
 
@@ -199,12 +202,9 @@ def robust_scale(factors: SourceFactors, max_weight: float, min_snr: float = 3.0
     weight = np.ones(len(ratio))
     for _ in range(50):
         variance = noise**2 + value**2 * (catalog**2 + scatter**2)
-        base = _capped(1.0 / variance, max_weight)
+        base = capped(1.0 / variance, max_weight)
         deviate = (ratio - value) / np.sqrt(variance)
-        bisquare = np.where(
-            np.abs(deviate) < _TUKEY, (1 - np.minimum((deviate / _TUKEY) ** 2, 1)) ** 2, 0.0
-        )
-        weight = _capped(base * bisquare, max_weight)
+        weight = capped(base * biweight(deviate), max_weight)
         new = float((weight * ratio).sum())
         scatter = excess_scatter(ratio / new - 1, np.hypot(noise / new, catalog))
         moved, value = abs(new - value), new
@@ -219,6 +219,11 @@ def robust_scale(factors: SourceFactors, max_weight: float, min_snr: float = 3.0
         float(weight.max()),
         scatter,
     )
+
+
+def biweight(deviate: NDArray) -> NDArray:
+    """Tukey's weight of deviates in units of their error: 0 beyond 4.685."""
+    return (1 - np.minimum((deviate / _TUKEY) ** 2, 1)) ** 2
 
 
 def excess_scatter(deviation: NDArray, error: NDArray) -> float:
@@ -244,7 +249,7 @@ def excess_scatter(deviation: NDArray, error: NDArray) -> float:
     return high
 
 
-def _capped(weight: NDArray, limit: float) -> NDArray:
+def capped(weight: NDArray, limit: float) -> NDArray:
     """Normalise weights so that none exceeds `limit` of the sum (or an equal share, where few remain)."""
     weight = weight / weight.sum()
     limit = float(max(limit, 1.0 / max(int(np.count_nonzero(weight)), 1)))

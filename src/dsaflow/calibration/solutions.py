@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.calibration.anchor import FactorTable
 from dsaflow.fileio import atomic_file
 
 _DAY_S = 86400.0
@@ -31,6 +32,8 @@ class Solutions:
     polarization : tuple of str
     attributes : dict
         ``kind``, ``start_mjd``, ``end_mjd``, ``mid_mjd`` and what a stage adds (strings, numbers).
+    factors : FactorTable or None
+        The catalogue's sources as measured with these solutions.
     """
 
     gain: NDArray
@@ -41,6 +44,7 @@ class Solutions:
     antenna_itrf_m: NDArray
     polarization: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    factors: FactorTable | None = None
 
     @property
     def mid_mjd(self) -> float:
@@ -81,6 +85,12 @@ def write_h5parm(path: str | os.PathLike, solutions: Solutions) -> None:
                 table[name].attrs["AXES"] = axes
         # LoSoTo ignores what it does not know
         solset["amplitude000"]["error"] = solutions.error
+        if solutions.factors is not None:
+            table = file.create_group("factors")
+            ids = solutions.factors.source_id.astype(object)
+            table.create_dataset("source_id", data=ids, dtype=h5py.string_dtype())
+            table["factor"] = solutions.factors.factor
+            table["error"] = solutions.factors.error
 
 
 def read_h5parm(path: str | os.PathLike) -> Solutions:
@@ -104,6 +114,11 @@ def read_h5parm(path: str | os.PathLike) -> Solutions:
             k: v.item() if isinstance(v, np.generic) else v for k, v in solset.attrs.items()
         }
         attributes["file"] = Path(path).parent.name
+        factors = None
+        if "factors" in file:
+            table = file["factors"]
+            names = np.array(table["source_id"].asstr()[()], dtype=str)
+            factors = FactorTable(names, table["factor"][()], table["error"][()])
         return Solutions(
             gain,
             amplitude["error"][()],
@@ -113,4 +128,5 @@ def read_h5parm(path: str | os.PathLike) -> Solutions:
             solset["antenna"]["position"][()],
             tuple(p.decode() for p in amplitude["pol"][()]),
             attributes,
+            factors,
         )

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.calibration.anchor import FactorTable
 from dsaflow.calibration.bandpass import BandpassSolution, solve_bandpass_gains
-from dsaflow.calibration.gains import solve_field
-from dsaflow.calibration.scale import Scale
+from dsaflow.calibration.gains import FieldGains, solve_field
 from dsaflow.calibration.skymodel import SkyModel, beam_response, field_model
 from dsaflow.calibration.solutions import Solutions, write_h5parm
 from dsaflow.calibration.tile import average_channels, divide_gains, thin_channels
@@ -111,7 +111,8 @@ def solve_bandpass(
             ReasonCode.BAD_SOLUTIONS,
             f"{ms_path}: no bandpass solution reaches S/N {options.min_snr}",
         )
-    scale = transit_scale(vis, model, beam, solution, options)
+    field = transit_field(vis, model, beam, solution, options)
+    scale = field.scale
     name = str(calibrators.name[row]) if row >= 0 else "field"
     numbers: dict[str, Any] = {
         "calibrator": name,
@@ -123,19 +124,35 @@ def solve_bandpass(
         "catalog_scale_err_relative": scale.noise_err,
         "catalog_scale_err_catalog": scale.catalog_err,
         "n_scale_source": scale.n_source,
+        **calibrator_factor(model, field),
         **describe(vis, solution),
     }
     verdict = Verdict(
         detail=f"{kind} {name}", gates=gates(numbers, options), numbers=numbers
     ).apply_gates(ReasonCode.BAD_SOLUTIONS)
-    write_h5parm(out_path, _to_solutions(vis, solution, numbers, verdict.verdict))
+    write_h5parm(out_path, _to_solutions(vis, solution, numbers, verdict.verdict, field))
     return verdict
 
 
-def transit_scale(
+def calibrator_factor(model: SkyModel, field: FieldGains) -> dict[str, float]:
+    """Calibrator's flux as measured with its own bandpass, over its model's; NaN without one.
+
+    Its error is that of the bandpass's mean amplitude; its departure from 1 is what wrong fluxes of
+    the other sources in the model did to the bandpass.
+    """
+    factors = field.factors
+    group = factors.members[model.calibrator] if model.calibrator >= 0 else len(factors.factor)
+    known = group < len(factors.factor)
+    return {
+        "calibrator_factor": float(factors.factor[group]) if known else float("nan"),
+        "calibrator_err_relative": float(factors.noise_err[group]) if known else float("nan"),
+    }
+
+
+def transit_field(
     vis: Visibilities, model: SkyModel, beam: PrimaryBeam, solution: BandpassSolution, options
-) -> Scale:
-    """Scale of the catalogue's sources in the transit tile itself, with its bandpass applied."""
+) -> FieldGains:
+    """Fit of the catalogue's sources in the transit tile itself, with its bandpass applied."""
     data, flags = vis.data.copy(), vis.flags.copy()
     divide_gains(data, flags, solution.gain.transpose(0, 2, 1)[None], vis)
     tile = average_channels(replace(vis, data=data, flags=flags), _SOLVE_WIDTH_HZ)
@@ -144,7 +161,7 @@ def transit_scale(
     return solve_field(
         tile, sky, beam, options.phase_interval_s, options.min_snr, options.phase_good_snr,
         options.scale_max_weight, options.uv_min_lambda,
-    ).scale  # fmt: skip
+    )  # fmt: skip
 
 
 def field_on_channels(model: SkyModel, vis: Visibilities, averaged: Visibilities) -> SkyModel:
@@ -197,7 +214,7 @@ def describe(vis: Visibilities, solution: BandpassSolution) -> dict[str, Any]:
         "amplitude_error_relative": float(np.nanmedian(solution.error / np.abs(solution.gain))),
         "phase_scatter_deg": float(phase.std()),
         "converged_fraction": solution.converged,
-        "visibility_noise_over_gain": float(np.nanmedian(solution.noise_jy)),
+        "visibility_noise_correlator_units": float(np.nanmedian(solution.noise_recorded)),
         "reference_antenna": vis.antenna_name[solution.reference],
     }
 
@@ -220,7 +237,11 @@ def gates(numbers: dict[str, Any], options) -> list[Gate]:
 
 
 def _to_solutions(
-    vis: Visibilities, solution: BandpassSolution, numbers: dict[str, Any], outcome: str
+    vis: Visibilities,
+    solution: BandpassSolution,
+    numbers: dict[str, Any],
+    outcome: str,
+    field: FieldGains,
 ) -> Solutions:
     def arranged(values: NDArray) -> NDArray:
         return values.transpose(0, 2, 1)[None]
@@ -242,4 +263,5 @@ def _to_solutions(
             "verdict": outcome,
             **numbers,
         },
+        FactorTable.of(field.factors),
     )

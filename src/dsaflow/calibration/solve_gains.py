@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dsaflow.calibration.choose import Choice, choose_bandpass
+from dsaflow.calibration.anchor import FactorTable, tie_scale
+from dsaflow.calibration.choose import HALF_TILE_H, Choice, choose_bandpass
 from dsaflow.calibration.gains import FieldGains, solve_field
-from dsaflow.calibration.scale import Scale
 from dsaflow.calibration.skymodel import field_model
 from dsaflow.calibration.solutions import Solutions, write_h5parm
 from dsaflow.calibration.solve_bandpass import read_flagged
@@ -77,49 +77,17 @@ def solve_gains(
         raise DataRejected(
             ReasonCode.BAD_SOLUTIONS, f"{ms_path}: no gain solution reaches S/N {options.min_snr}"
         )
-    scale_numbers = tie_scale(field.scale, choice, options)
+    table = FactorTable.of(field.factors)
+    own = choice.distance_h < HALF_TILE_H and len(choice.ids) == 1
+    scale_numbers = tie_scale(
+        field.scale, table, choice.attributes, choice.factors or FactorTable.empty(), own, options
+    )
     numbers = {**scale_numbers, **_describe(tile.vis, field, choice)}
     verdict = Verdict(numbers=numbers, gates=_gates(numbers, options))
     verdict = verdict.apply_gates(ReasonCode.BAD_SOLUTIONS)
     verdict.provenance.update(rung=choice.rung, bandpass=choice.ids)
     write_h5parm(out_path, _to_solutions(vis, field, numbers, choice, verdict.verdict))
     return verdict
-
-
-def tie_scale(scale: Scale, choice: Choice, options) -> dict[str, Any]:
-    """The tile's amplitude scalar on the flux scale, and its errors.
-
-    A primary calibrator's bandpass is on the flux scale at its transit, so the tile's catalogue
-    scale counts only against the transit's own; otherwise the catalogue is the flux scale.
-    """
-    known = choice.attributes
-    transit = float(known.get("catalog_scale", np.nan))
-    transit_err = float(known.get("catalog_scale_err_relative", np.nan))
-    primary = known["source"] == "primary" and np.isfinite(transit)
-    primary = primary and known["n_scale_source"] >= options.scale_min_sources
-    if scale.n_source < options.scale_min_sources:
-        return {
-            "scale": 1.0,
-            "scale_err_relative": options.unmeasured_scale_err,
-            "scale_err_catalog": 0.0,
-            "scale_systematic": options.systematic_primary
-            if known["source"] == "primary"
-            else options.unmeasured_scale_err,
-            "scale_anchor": "bandpass",
-            "n_scale_source": scale.n_source,
-            "scale_max_weight": scale.max_weight,
-            "scale_scatter": scale.scatter,
-        }
-    return {
-        "scale": scale.value / transit if primary else scale.value,
-        "scale_err_relative": float(np.hypot(scale.noise_err, transit_err if primary else 0.0)),
-        "scale_err_catalog": scale.catalog_err,
-        "scale_systematic": options.systematic_primary if primary else options.systematic_catalog,
-        "scale_anchor": "primary" if primary else "catalogue",
-        "n_scale_source": scale.n_source,
-        "scale_max_weight": scale.max_weight,
-        "scale_scatter": scale.scatter,
-    }
 
 
 def _describe(vis: Visibilities, field: FieldGains, choice: Choice) -> dict[str, Any]:
