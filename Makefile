@@ -30,8 +30,8 @@ test: lint ## style, types and the fast tests (under 15 min on 2 cores)
 	$(PYTEST) -n $(JOBS) --dist loadfile -m "$(FAST)"
 
 test-slow: .venv/.complete ## the tests that `make test` leaves out
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "slow and not slurm"
-	$(PYTEST) -m "slurm or (wsclean and not slow)"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "(slow or wsclean) and not slurm"
+	$(PYTEST) -m slurm # with the machine to itself
 
 test-all: test test-slow ## every test (see tests/install-system-packages.sh)
 
