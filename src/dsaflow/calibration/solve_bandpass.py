@@ -15,6 +15,7 @@ from dsaflow.calibration.solutions import Solutions, write_h5parm
 from dsaflow.calibration.tile import average_channels, divide_gains, thin_channels
 from dsaflow.catalog import Calibrators, read_calibrators, read_catalog
 from dsaflow.errors import DataRejected, ReasonCode
+from dsaflow.geometry import separation_rad
 from dsaflow.instrument import PrimaryBeam
 from dsaflow.verdict import Gate, Verdict
 from dsaflow.visibilities.container import Visibilities
@@ -23,6 +24,7 @@ _BRIGHT_JY = 5.0
 _SOLVE_WIDTH_HZ = 1e6
 _SCALE_CHANNELS = 64
 _WILD_AMPLITUDE = 5.0
+_TRACKED_RAD = np.radians(30.0 / 3600.0)
 
 
 def read_flagged(ms_path: str | os.PathLike, flags_path: str | os.PathLike) -> Visibilities:
@@ -43,11 +45,17 @@ def pick_calibrator(
     """Row of the calibrator to use, its kind, and its apparent flux [Jy] averaged over the tile.
 
     A primary flux calibrator comes first, then the brightest; ("field", -1) where none is bright
-    enough and the catalogue alone must serve.
+    enough and the catalogue alone must serve. An instrument that tracks, whose beam is not known
+    here, has only what stands at its phase centre.
     """
     mid_hz = np.array([0.5 * (vis.freq_hz[0] + vis.freq_hz[-1])])
     response = beam_response(vis, calibrators.ra_deg, calibrators.dec_deg, beam, mid_hz)
     apparent = response.mean(axis=0)[:, 0] * calibrators.flux_jy
+    if np.isnan(vis.pointing_dec_deg):
+        away = separation_rad(
+            vis.phase_ra_deg, vis.phase_dec_deg, calibrators.ra_deg, calibrators.dec_deg
+        )
+        apparent = np.where(away < _TRACKED_RAD, apparent, 0.0)
     for among, kind in ((calibrators.primary, "primary"), (~calibrators.primary, "catalogue")):
         best = int(np.where(among, apparent, -1.0).argmax())
         if among[best] and apparent[best] >= min_apparent_jy:

@@ -13,6 +13,7 @@ from dsaflow.planning.headers import FileHeader, HeaderCache, RawFile
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 # a file changed within this is taken as still growing, however complete it looks
 _QUIET_S = 10.0
+_DATA_SUFFIXES = (".hdf5", ".h5", ".uvh5")
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Group:
 
 
 def scan_incoming(folder: str, cache: HeaderCache) -> list[RawFile]:
-    """List the raw files of a folder with their headers; other names are ignored."""
+    """List the raw files of a folder with their headers; for other names see `other_data`."""
     files = []
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         parsed = parse_raw_name(entry.name)
@@ -75,6 +76,16 @@ def scan_incoming(folder: str, cache: HeaderCache) -> list[RawFile]:
             )
         )
     return files
+
+
+def other_data(folder: str) -> list[str]:
+    """Names of the folder's HDF5 files that are no raw files by their name."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if os.path.splitext(entry.name)[1].lower() in _DATA_SUFFIXES
+        and parse_raw_name(entry.name) is None
+    )
 
 
 def group_files(files: list[RawFile], tolerance_s: float) -> list[Group]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsaflow.errors import ConfigError, EnvironmentProblem
 from dsaflow.instrument import TILE_S, PrimaryBeam
 from dsaflow.names import product
-from dsaflow.planning.groups import group_files, scan_incoming
+from dsaflow.planning.groups import group_files, other_data, scan_incoming
 from dsaflow.planning.headers import HeaderCache
 from dsaflow.planning.mosaics import (
     centred_windows,
@@ -98,6 +98,10 @@ def make_plan(
     cache.save()
     groups = group_files(files, options.group_tolerance_s)
     tiles, skipped = place_tiles(groups, options.strip_tolerance_deg, options.settle_s, now_s)
+    skipped += [
+        Skipped(name, "not named YYYY-MM-DDTHH:MM:SS_sbNN.hdf5 as the correlator's files are")
+        for name in other_data(config.paths.incoming)
+    ]
     plan = Plan(
         tiles=tiles,
         skipped=skipped,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dsaflow.config import Config
 from dsaflow.config.sections import Flag
 from dsaflow.errors import DataRejected, ReasonCode
+from dsaflow.instrument import TELESCOPE
 from dsaflow.verdict import Gate, Verdict
 from dsaflow.visibilities import detectors
 from dsaflow.visibilities.container import Visibilities
@@ -42,14 +43,16 @@ def flag_tile(ms_path: str | os.PathLike, flags_path: str | os.PathLike, config:
     Raises
     ------
     DataRejected
-        NOTHING_FLAGGED where the flagger found nothing at all, which real noise does not allow;
-        ALL_FLAGGED where too little is left.
+        NOTHING_FLAGGED where the flagger found nothing at all, which real noise does not allow (in
+        data of other telescopes, which come flagged: where nothing is flagged at all); ALL_FLAGGED
+        where too little is left.
     """
     vis = read_ms(ms_path)
     flags, numbers = flag_visibilities(vis, config.flag)
     fraction = float(flags.mean())
     gate = Gate.measure("flagged_fraction", fraction, high=config.flag.max_flagged_fraction)
-    if numbers["newly_flagged_fraction"] == 0.0:
+    own = vis.telescope == TELESCOPE
+    if (numbers["newly_flagged_fraction"] if own else fraction) == 0.0:
         raise DataRejected(
             ReasonCode.NOTHING_FLAGGED, f"the flagger found nothing in {flags.size} visibilities"
         )
