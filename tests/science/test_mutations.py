@@ -35,7 +35,16 @@ ANTENNAS, CALIBRATORS = "config/antennas.csv", "config/calibrators.csv"
 CENTRE_DEG = 80.2912, 16.07
 SPECTRAL_INDEX = -0.7
 CONFIG = Config.model_validate(
-    {"image": {"size": 660, "pixel_arcsec": 28.0, "gridding_accuracy": 1e-3, "channel_blocks": 1}}
+    {
+        "image": {
+            "size": 660,
+            "pixel_arcsec": 28.0,
+            "gridding_accuracy": 1e-3,
+            "channel_blocks": 1,
+            "beam_terms": 3,
+            "major_iterations": 6,
+        }
+    }
 )
 STAGES = ("convert", "solve", "apply", "image")
 
