@@ -265,11 +265,12 @@ def test_a_fading_source_keeps_its_fade(share):
     assert measured[1] / np.mean([measured[0], measured[2]]) == pytest.approx(0.7, abs=0.007)
 
 
-def anchored_tile(seed, fade=1.0):
+def anchored_tile(seed, fade=1.0, night=0):
     """A transit with a primary calibrator, and a tile 5 or 10 minutes later under other gains.
 
-    Returns the tile's scale numbers, the truth that they estimate, and the factor of one source
-    (that fades between the two) after scaling, over its factor at the transit.
+    Returns the tile's scale numbers, the truth that they estimate, the factor of one source (that
+    fades between the two) after scaling over its factor at the transit, and the catalogue's scale.
+    Sky and catalogue are the seed's; gains and noise are the night's.
     """
     rng = np.random.default_rng(seed)
     n, step_d = 100, 309.24 / 86400
@@ -288,6 +289,7 @@ def anchored_tile(seed, fade=1.0):
         ((),), np.array([""]),
     )  # fmt: skip
     options = Config().calibrate
+    rng = np.random.default_rng([seed, night])
     band, power = random_gains(rng, 1, 2, 16), 1 + 0.03 * rng.normal()
     seen = observe(transit, sky, rng, 1000.0, band)
     model = field_model(seen, spoilt, BEAM, 0.005, calibrators=primary, calibrator=0)
@@ -308,7 +310,7 @@ def anchored_tile(seed, fade=1.0):
     numbers = tie_scale(found.scale, here, known, there, False, options)
     one = np.array(["s1"])
     kept = here.select(one).factor[0] / there.select(one).factor[0] / numbers["scale"]
-    return numbers, power, kept
+    return numbers, power, kept, found.scale
 
 
 @pytest.mark.parametrize("skies", [8, pytest.param(40, marks=pytest.mark.slow)])
@@ -322,10 +324,28 @@ def test_scale_tied_to_a_primary_has_true_errors(skies):
     assert np.median([n["scale_err_relative"] for n, _ in found]) < 0.02
 
 
+@pytest.mark.slow
+def test_scale_scatters_from_night_to_night_as_stated():
+    """One field on many nights: only what is new each night is in `scale_err_relative`."""
+    anchored, plain = [], []
+    for seed in range(6):
+        nights = [anchored_tile(seed, night=night) for night in range(8)]
+        for pulls, rows in (
+            (anchored, [(n["scale"] / power, n["scale_err_relative"]) for n, power, *_ in nights]),
+            (plain, [(scale.value / power, scale.noise_err) for _, power, _, scale in nights]),
+        ):
+            value, error = np.array(rows).T
+            pulls.extend((value - np.average(value, weights=error**-2)) / error)
+    # 42 degrees of freedom of 48: an rms is known to 11 %
+    for pulls in (anchored, plain):
+        rms = np.sqrt(np.sum(np.square(pulls)) / 42)
+        assert rms == pytest.approx(1, abs=0.33)
+
+
 @pytest.mark.parametrize("seed", [30, 31])
 def test_a_fade_between_transit_and_tile_is_kept(seed):
-    numbers, _, kept = anchored_tile(seed, fade=0.7)
-    same, _, steady = anchored_tile(seed)
+    numbers, _, kept, _ = anchored_tile(seed, fade=0.7)
+    same, _, steady, _ = anchored_tile(seed)
     # the same noise in both: the fade alone moves the scale by less than 1 %
     assert numbers["scale"] / same["scale"] == pytest.approx(1, abs=0.01)
     assert kept / steady == pytest.approx(0.7, abs=0.007)

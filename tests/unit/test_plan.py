@@ -166,6 +166,17 @@ def test_a_tile_without_any_readable_file_is_planned_beside_its_neighbours(folde
     assert bad.mid_mjd == pytest.approx(starts[2] + TILE_S / 2 / 86400, abs=3 / 86400)
 
 
+def test_data_files_by_other_names_are_listed(folder):
+    for start in run_starts(3):
+        write_tile(folder, start)
+    (folder / "zen.2458432.34569.uvh5").write_bytes(b"x")
+    (folder / "notes.txt").write_text("no data")
+    plan = planned(folder)
+    assert len(plan.mosaics) == 1
+    assert [item.what for item in plan.skipped] == ["zen.2458432.34569.uvh5"]
+    assert "not named" in plan.skipped[0].reason
+
+
 def test_an_unreadable_tile_alone_is_skipped_with_its_reason(folder):
     for path in write_tile(folder, run_starts(1)[0]):
         path.write_bytes(b"")
