@@ -30,6 +30,7 @@ report: "docs/report/workflow.rst"
 
 localrules:
     all,
+    fetch_catalog,
     mosaics,
     photometry,
     simulation,

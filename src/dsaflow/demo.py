@@ -65,7 +65,7 @@ def outcome() -> str:
 
 
 def verdict_line(truth: dict, candidates) -> str:
-    """One line: is the injected source the first candidate of the table?"""
+    """Say in one line whether the injected source is the first candidate of the table."""
     name = truth["source_id"]
     found = candidates.loc[candidates["source_id"] == name]
     if found.empty:

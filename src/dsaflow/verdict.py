@@ -82,7 +82,7 @@ class Verdict:
         for outcome in ("reject", "warn"):
             failing = [g for g in self.gates if g.verdict == outcome]
             if failing:
-                self.verdict = outcome  # type: ignore[assignment]
+                self.verdict = outcome
                 self.reason_code = str(code) if outcome == "reject" else self.reason_code
                 self.detail = "; ".join(
                     f"{g.name} = {g.value:.4g} {g.unit} outside [{g.low:.4g}, {g.high:.4g}]"
@@ -99,8 +99,10 @@ class Verdict:
     def read(cls, path: str | os.PathLike) -> "Verdict":
         """Read back what `write` wrote; null numbers become NaN in the gates."""
         content = read_json(path)
-        gates = [
-            Gate(**{k: (math.nan if v is None else v) for k, v in g.items()})
-            for g in content.pop("gates")
-        ]
+        gates = []
+        for row in content.pop("gates"):
+            value, low, high = (
+                math.nan if row[k] is None else row[k] for k in ("value", "low", "high")
+            )
+            gates.append(Gate(row["name"], value, low, high, row["unit"], row["verdict"]))
         return cls(gates=gates, **content)
