@@ -36,7 +36,7 @@ def _row(tile: Tile, total: float, centre: tuple[float, float]) -> list[Any]:
     return [
         tile.name, tile.used, tile.reason, ra, dec,
         float(np.degrees(separation_rad(ra, dec, *centre))), tile.card("MJD-AVG"),
-        tile.weight / total, tile.noise_jy, tile.card("SCALE"), tile.card("SCALEERR"),
+        tile.weight / total, tile.noise_jy, tile.card("CALSCALE"), tile.card("SCALEERR"),
         tile.card("SCALESYS"), tile.card("BMAJ"), tile.card("BMIN"), tile.card("BPA"),
         tile.card("FREQ"),
     ]  # fmt: skip
