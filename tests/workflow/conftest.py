@@ -55,7 +55,9 @@ class Workspace:
 def merged(base: dict, other: dict) -> dict:
     result = dict(base)
     for key, value in other.items():
-        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+        result[key] = (
+            merged(result[key], value) if isinstance(value, dict) and key in result else value
+        )
     return result
 
 
