@@ -101,6 +101,7 @@ def _draw(
     _neighbour_panel(axes[1, 1], mjd, normal, curves, candidate)
     for panel in axes.flat:
         panel.set_xlabel("MJD [d]")
+        panel.locator_params(axis="x", nbins=5)
         panel.set_ylabel("flux / baseline")
         panel.ticklabel_format(axis="x", useOffset=False)
     figure.suptitle(
@@ -217,6 +218,8 @@ def draw_light_curves(
             panel.tick_params(labelsize=7)
             panel.ticklabel_format(axis="x", useOffset=False)
         figure.supxlabel("MJD [d]")
+        for panel in figure.axes:
+            panel.locator_params(axis="x", nbins=4)
         figure.supylabel("flux / scale / median")
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
