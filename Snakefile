@@ -30,7 +30,6 @@ report: "docs/report/workflow.rst"
 
 localrules:
     all,
-    fetch_catalog,
     mosaics,
     photometry,
     simulation,
