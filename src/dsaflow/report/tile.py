@@ -65,7 +65,9 @@ def _bandpass(bandpasses: list[str], path: str | os.PathLike) -> None:
         for pol, colour, name in ((0, BLUE, "XX"), (1, ORANGE, "YY")):
             lines = upper.plot(freq_mhz, amplitude[..., pol] / level, color=colour, lw=0.4)
             lines[0].set_label(name)
-            turned = np.angle(np.exp(1j * (phase[..., pol] - np.nanmean(phase[..., pol], axis=0))))
+            phasor = np.exp(1j * phase[..., pol])
+            # the mean on the circle; an antenna without solutions stays NaN and is not drawn
+            turned = np.angle(phasor * np.conj(np.nansum(phasor, axis=0)))
             lower.plot(freq_mhz, np.degrees(turned), color=colour, lw=0.4)
         upper.legend(fontsize=8)
         upper.set_ylabel("amplitude / median")
