@@ -4,6 +4,8 @@
 .DEFAULT_GOAL := help
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Without bytecode every rule of the workflow would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 # Processes for the tests; two is what the times in docs/ are measured with.
@@ -73,7 +75,7 @@ distclean: clean ## and the environment
 	echo "Setting up .venv with $$python (some minutes with pip, seconds with uv; once)"; \
 	if command -v uv >/dev/null; then \
 		[ -x $(BIN)/python ] || uv venv --quiet --clear --python "$$python" .venv; \
-		uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock; \
+		uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock; \
 	else \
 		[ -x $(BIN)/pip ] || $$python -m venv --clear .venv || { \
 			echo "$$python cannot make a venv: install python3-venv (Debian), or uv" >&2; exit 1; }; \
