@@ -25,7 +25,7 @@ help: ## this list
 
 setup: .venv/.complete ## the environment in .venv (the other targets do it by themselves)
 
-demo: .venv/.complete ## simulate nights of a strip with one ESE in it and find it (under 10 min)
+demo: .venv/.complete ## simulate nights of a strip with one ESE in it and find it
 	$(BIN)/dsaflow demo
 
 test: lint ## style, types and the fast tests (under 15 min on 2 cores)
