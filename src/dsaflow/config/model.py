@@ -8,7 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from dsaflow.config import sections
+from dsaflow.config import sections, service_sections
 from dsaflow.config.consistency import inconsistencies
 from dsaflow.errors import ConfigError
 from dsaflow.fileio import digest
@@ -32,6 +32,11 @@ class Config(sections.Section):
     variability: sections.Variability = Field(default_factory=sections.Variability)
     catalog: sections.Catalog = Field(default_factory=sections.Catalog)
     report: sections.Report = Field(default_factory=sections.Report)
+    runs: service_sections.Runs = Field(default_factory=service_sections.Runs)
+    api: service_sections.Api = Field(default_factory=service_sections.Api)
+    alerts: service_sections.Alerts = Field(default_factory=service_sections.Alerts)
+    watch: service_sections.Watch = Field(default_factory=service_sections.Watch)
+    clean: service_sections.Clean = Field(default_factory=service_sections.Clean)
     simulate: SimulateSettings = Field(default_factory=SimulateSettings)
 
     def science_hash(self) -> str:
