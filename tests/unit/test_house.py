@@ -83,7 +83,7 @@ def test_truth_is_independent(path):
     if within(mine, "simulate"):
         shared = {"instrument", "geometry", "catalog", "transit", *STAGES}
         assert not [m for m in used if m.split(".")[0] in shared]
-    elif mine == "cli":
+    elif within(mine, "cli"):
         assert {m for m in used if within(m, "simulate")} <= {
             "simulate.night",
             "simulate.night.run",
@@ -117,6 +117,19 @@ def test_shared_modules_import_no_stage(path):
         return
     used = {m.removeprefix("dsaflow.") for m in imports(path) if within(m, "dsaflow")}
     assert not [m for m in used if stage_of(m)]
+
+
+# Who stands above whom: nothing imports what is above it, nor what is beside it.
+ABOVE_SCIENCE = ["runs", "api", "cli"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_imports_point_one_way(path):
+    used = {m.removeprefix("dsaflow.") for m in imports(path) if within(m, "dsaflow")}
+    mine = name_of(path).split(".")[0]
+    below = ABOVE_SCIENCE[: ABOVE_SCIENCE.index(mine)] if mine in ABOVE_SCIENCE else []
+    forbidden = set(ABOVE_SCIENCE) - {mine, *below}
+    assert not [m for m in used if m.split(".")[0] in forbidden]
 
 
 @pytest.mark.parametrize(

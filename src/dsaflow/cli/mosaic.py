@@ -1,0 +1,7 @@
+"""Commands: mosaic create."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""

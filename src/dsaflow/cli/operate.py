@@ -1,0 +1,7 @@
+"""Commands: watch, clean, doctor, alerts."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
