@@ -141,3 +141,11 @@ def parse_group_id(identifier: str) -> tuple[str, datetime, str]:
 def strip_name(declination_deg: float) -> str:
     """Id of a declination strip from its apparent declination, e.g. ``dec+16.1``."""
     return f"dec{declination_deg:+05.1f}"
+
+
+def candidate_id(strip: str, source_id: str) -> str:
+    """Id of the ESE candidate of a source, for URLs and reviews, e.g. ``dec+16.1.S0805529+164238``.
+
+    A search gives at most one candidate a source; ranks change with every epoch, this does not.
+    """
+    return f"{strip}.{re.sub(r'[^A-Za-z0-9+.-]', '_', source_id)}"
