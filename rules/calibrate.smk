@@ -2,6 +2,7 @@ rule solve_bandpass:
     """Solve a calibrator's transit tile for one complex bandpass per antenna and receptor."""
     input:
         convert=rules.convert.output.verdict,
+        manifest=rules.convert.output.manifest,
         flag=rules.flag.output.verdict,
         flags=rules.flag.output.flags,
         catalog=tile_catalog,
@@ -26,6 +27,7 @@ rule solve_gains:
     """Phase a tile on its own field, and tie its amplitude to the catalogue by one scalar."""
     input:
         convert=rules.convert.output.verdict,
+        manifest=rules.convert.output.manifest,
         flag=rules.flag.output.verdict,
         flags=rules.flag.output.flags,
         bandpasses=bandpass_verdicts,
@@ -50,11 +52,13 @@ rule apply_calibration:
     """Write the calibrated visibilities of a tile, in Jy, as a new Measurement Set."""
     input:
         convert=rules.convert.output.verdict,
+        manifest=rules.convert.output.manifest,
         flag=rules.flag.output.verdict,
         flags=rules.flag.output.flags,
         bandpasses=bandpass_verdicts,
         gains=gains_verdicts,
     output:
+        manifest=product("calibrated_manifest"),
         verdict=product("calibrated_verdict"),
     log:
         "<logs>/apply_calibration/{tile}.log",

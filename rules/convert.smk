@@ -4,6 +4,7 @@ rule convert:
         files=tile_files,
         stations=CONFIG.paths.antennas,
     output:
+        manifest=product("ms_manifest"),
         verdict=product("convert_verdict"),
     log:
         "<logs>/convert/{tile}.log",

@@ -2,6 +2,7 @@ rule flag:
     """Flag interference, dead antennas and outliers into a flag file beside the Measurement Set."""
     input:
         convert=rules.convert.output.verdict,
+        manifest=rules.convert.output.manifest,
     output:
         flags=product("flags"),
         verdict=product("flag_verdict"),

@@ -2,6 +2,7 @@ rule image_tile:
     """Deconvolve one calibrated tile to Stokes I, with its drift-averaged primary beam."""
     input:
         calibrated=rules.apply_calibration.output.verdict,
+        manifest=rules.apply_calibration.output.manifest,
     output:
         image=product("tile_image"),
         residual=product("tile_residual"),

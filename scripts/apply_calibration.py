@@ -14,4 +14,5 @@ run_stage(
         config,
     ),
     upstream=[snakemake.input.convert, snakemake.input.flag],
+    directory=snakemake.params.calibrated,
 )

@@ -12,4 +12,5 @@ run_stage(
         config,
         read_stations(snakemake.input.stations),
     ),
+    directory=snakemake.params.ms,
 )

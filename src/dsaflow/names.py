@@ -12,10 +12,12 @@ from dsaflow.errors import ConfigError
 
 PRODUCTS: dict[str, str] = {
     "plan": "plan/plan.json",
+    "requests": "plan/requests.json",
     "catalog": "catalog/{strip}.parquet",
     "catalog_verdict": "catalog/{strip}.json",
     # tile products
     "measurement_set": "tiles/{tile}/visibilities.ms",
+    "ms_manifest": "tiles/{tile}/visibilities_ms.json",
     "convert_verdict": "tiles/{tile}/convert.json",
     "flags": "tiles/{tile}/flags.h5",
     "flag_verdict": "tiles/{tile}/flag.json",
@@ -24,6 +26,7 @@ PRODUCTS: dict[str, str] = {
     "gains": "tiles/{tile}/gains.h5",
     "gains_verdict": "tiles/{tile}/gains.json",
     "calibrated_ms": "tiles/{tile}/calibrated.ms",
+    "calibrated_manifest": "tiles/{tile}/calibrated_ms.json",
     "calibrated_verdict": "tiles/{tile}/calibrated.json",
     "tile_image": "tiles/{tile}/image.fits",
     "tile_residual": "tiles/{tile}/residual.fits",

@@ -9,7 +9,7 @@ from typing import Any
 
 from dsaflow.config import Config, load_config
 from dsaflow.errors import DataRejected, ReasonCode
-from dsaflow.fileio import atomic_file
+from dsaflow.fileio import atomic_file, write_json
 from dsaflow.names import PRODUCTS
 from dsaflow.verdict import Verdict
 
@@ -85,6 +85,7 @@ def run_stage(
     work: Callable[[Config], Verdict],
     upstream: Iterable[str] = (),
     on_reject: Callable[[Verdict], None] | None = None,
+    directory: str | os.PathLike | None = None,
 ) -> Verdict:
     """Run one stage for one item, so that data problems are results and machine problems failures.
 
@@ -98,6 +99,9 @@ def run_stage(
         Verdict files, all of which must be usable.
     on_reject : callable, optional
         Writes the declared products that are neither FITS nor HDF5 when the item is rejected.
+    directory : path, optional
+        Directory product that ``snakemake.output.manifest`` stands for: what reads it depends on the
+        manifest, and whoever removes the one removes the other.
 
     Returns
     -------
@@ -123,5 +127,10 @@ def run_stage(
     LOG.info("%s in %.2f s: %s", verdict.verdict, time.perf_counter() - started, verdict.detail)
     for gate in verdict.gates:
         LOG.info("gate %s", gate)
+    if directory is not None:
+        write_json(
+            snakemake.output.manifest,
+            {"directory": Path(directory).name, "present": verdict.usable},
+        )
     verdict.write(snakemake.output.verdict)
     return verdict
