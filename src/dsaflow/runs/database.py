@@ -71,6 +71,13 @@ def refuse_network(path: Path, kind: str | None = None) -> None:
         )
 
 
+class _Connection(sqlite3.Connection):
+    """Closes itself when its thread has ended."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def connect(path: str | os.PathLike) -> sqlite3.Connection:
     """Open (or create) the record, bring it to the newest schema.
 
@@ -80,19 +87,38 @@ def connect(path: str | os.PathLike) -> sqlite3.Connection:
         On a network file system, or written by a newer dsaflow.
     """
     file = Path(path)
-    if not file.exists():
-        refuse_network(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
+    refuse_network(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(
-        file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        file,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
     )
     connection.row_factory = sqlite3.Row
-    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    migrate(connection, file)
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        # asked first: the switch needs the file for itself and does not wait for it
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+        migrate(connection, file)
+    except BaseException as error:
+        connection.close()
+        if type(error) is sqlite3.DatabaseError:
+            raise EnvironmentProblem(
+                f"{file} is no readable run record ({error}): delete it, and it is made anew "
+                "from the events"
+            ) from error
+        raise
     return connection
+
+
+def remove(path: Path) -> None:
+    """Remove the record with its write-ahead log, which would spoil a new file of that name."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -116,7 +142,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         if version > known[-1][0]:
             raise EnvironmentProblem(
                 f"{path} has schema {version}, this dsaflow knows {known[-1][0]}: "
-                "use the newer dsaflow, or delete the file and run `dsaflow db rebuild`"
+                "use the newer dsaflow, or delete the file: it is made anew from the events"
             )
         for number, script in known:
             if number > version:
@@ -145,7 +171,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has rolled back already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")

@@ -6,10 +6,11 @@ An event of an unknown kind stays in its file and changes nothing.
 import json
 import sqlite3
 from collections.abc import Callable
-from typing import Any
 
+from dsaflow.runs import items
 from dsaflow.runs.events import Event
-from dsaflow.runs.states import FINISHED, State
+from dsaflow.runs.items import text, update
+from dsaflow.runs.states import FINISHED, LIVE, State
 
 RUN_COLUMNS = frozenset(
     [
@@ -34,7 +35,7 @@ RUN_COLUMNS = frozenset(
         "retry_count",
     ]
 )
-_CREATED = [
+_CREATED = RUN_COLUMNS | {
     "priority",
     "requested_by",
     "workdir",
@@ -44,10 +45,8 @@ _CREATED = [
     "targets",
     "group_ids",
     "options",
-    "folder",
-    "log_path",
     "idempotency_key",
-]
+}
 
 
 def apply(db: sqlite3.Connection, event: Event) -> None:
@@ -57,25 +56,22 @@ def apply(db: sqlite3.Connection, event: Event) -> None:
         handler(db, event)
 
 
-def _text(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
-
-
-def _update(db: sqlite3.Connection, table: str, key: str, value: Any, fields: dict) -> None:
-    if fields:
-        assignments = ", ".join(f"{name} = ?" for name in fields)
-        values = [_text(v) for v in fields.values()]
-        db.execute(f"UPDATE {table} SET {assignments} WHERE {key} = ?", (*values, value))
-
-
 def _run_created(db: sqlite3.Connection, event: Event) -> None:
-    fields = {name: _text(event[name]) for name in _CREATED if name in event}
+    fields = {name: text(event[name]) for name in sorted(_CREATED) if name in event}
     fields |= {"run_id": event["run_id"], "created_s": event["time_s"], "kind": event["run_kind"]}
     fields["state"] = event.get("state", State.QUEUED)
+    if fields["state"] in LIVE:
+        fields.setdefault("started_s", event["time_s"])
     marks = ", ".join("?" for _ in fields)
     db.execute(f"INSERT INTO runs ({', '.join(fields)}) VALUES ({marks})", tuple(fields.values()))
-    for group_id in event.get("group_ids", []):
-        _group(db, event | {"group_id": group_id, "state": fields["state"]})
+    _take_groups(db, event, event.get("group_ids", []), fields["state"])
+
+
+def _take_groups(db: sqlite3.Connection, event: Event, group_ids: list[str], state: str) -> None:
+    """Note that a run makes these mosaics."""
+    base = {"run_id": event["run_id"], "time_s": event["time_s"], "state": state}
+    for group_id in group_ids:
+        items.group(db, base | {"group_id": group_id})
 
 
 def _run_state(db: sqlite3.Connection, event: Event) -> None:
@@ -89,40 +85,77 @@ def _run_state(db: sqlite3.Connection, event: Event) -> None:
         fields.setdefault("next_retry_s", None)
     if state in FINISHED:
         fields |= {"ended_s": now, "next_retry_s": None}
-    _update(db, "runs", "run_id", run_id, fields)
+    update(db, "runs", "run_id", run_id, fields)
     if state is State.INITIALIZING:
         db.execute(
             "UPDATE runs SET started_s = coalesce(started_s, ?) WHERE run_id = ?", (now, run_id)
         )
     if state in FINISHED or state is State.PAUSED:
-        left = State.CANCELED if state in (State.CANCELED, State.CANCELING) else State.SYSTEM_ERROR
         db.execute(
             "UPDATE jobs SET state = ?, ended_s = ? WHERE run_id = ? AND state = 'RUNNING'",
-            (left, now, run_id),
+            (_LEFT.get(state, State.SYSTEM_ERROR), now, run_id),
         )
-    row = db.execute(
-        "SELECT retry_count, next_retry_s, error_message, error_class FROM runs WHERE run_id = ?",
-        (run_id,),
-    ).fetchone()
-    if row is not None:
-        # a mosaic that is complete stays so when its run goes on with others
+    _count_retries(db, run_id)
+    _state_of_groups(db, run_id, state, now)
+
+
+# What a job is whose end was not told; a run that exits with 0 has no failed job.
+_LEFT = {State.COMPLETE: State.COMPLETE, State.CANCELED: State.CANCELED}
+
+
+def _state_of_groups(db: sqlite3.Connection, run_id: str, state: State, now: float) -> None:
+    """Give a run's mosaics its state; one that is complete stays so while the run goes on."""
+    run = db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if run is None:
+        return
+    db.execute(
+        "UPDATE mosaic_groups SET state = ?, next_retry_s = ?, updated_s = ? "
+        "WHERE run_id = ? AND (state <> 'COMPLETE' OR ? = 'QUEUED')",
+        (state, run["next_retry_s"], now, run_id, state),
+    )
+    if state is State.QUEUED:
         db.execute(
-            "UPDATE mosaic_groups SET state = ?, retry_count = ?, next_retry_s = ?, "
-            "error_message = ?, error_class = ?, updated_s = ? WHERE run_id = ? AND "
-            "(state <> 'COMPLETE' OR ? = 'QUEUED')",
-            (state, *row, now, run_id, state),
+            "UPDATE mosaic_groups SET error_message = NULL, error_class = NULL WHERE run_id = ?",
+            (run_id,),
         )
+    elif state in (State.PAUSED, State.EXECUTOR_ERROR, State.SYSTEM_ERROR, State.CANCELED):
+        # its own failed job says more than another mosaic's
+        db.execute(
+            "UPDATE mosaic_groups SET error_class = ?, error_message = coalesce((SELECT "
+            "rule || ' ' || item || ': ' || jobs.error_message FROM jobs WHERE jobs.run_id = ? "
+            "AND jobs.attempt = ? AND jobs.state = 'EXECUTOR_ERROR' AND jobs.error_message <> '' "
+            f"AND {_JOB_OF_GROUP} ORDER BY ended_s DESC LIMIT 1), ?) "
+            "WHERE run_id = ? AND state <> 'COMPLETE'",
+            (run["error_class"], run_id, run["attempt"], run["error_message"], run_id),
+        )
+
+
+_JOB_OF_GROUP = """(jobs.item = mosaic_groups.group_id
+    OR instr(mosaic_groups.tiles, '"' || jobs.item || '"') > 0)"""
+
+
+def _run_planned(db: sqlite3.Connection, event: Event) -> None:
+    """Note what an attempt has to do: jobs by rule, and the mosaics that they belong to."""
+    db.execute(
+        "INSERT OR REPLACE INTO run_plans (run_id, attempt, planned) VALUES (?, ?, ?)",
+        (event["run_id"], event.get("attempt", 1), text(event["planned"])),
+    )
+    group_ids = event.get("group_ids", [])
+    _take_groups(db, event, group_ids, State.RUNNING)
+    known = db.execute("SELECT group_ids FROM runs WHERE run_id = ?", (event["run_id"],)).fetchone()
+    every = list(dict.fromkeys([*json.loads(known[0]), *group_ids]))
+    update(db, "runs", "run_id", event["run_id"], {"group_ids": every})
 
 
 def _run_updated(db: sqlite3.Connection, event: Event) -> None:
     fields = {k: v for k, v in event.items() if k in RUN_COLUMNS}
-    _update(db, "runs", "run_id", event["run_id"], fields)
+    update(db, "runs", "run_id", event["run_id"], fields)
     _count_retries(db, event["run_id"])
 
 
 def _progress(db: sqlite3.Connection, event: Event) -> None:
     fields = {"jobs_done": event["done"], "jobs_total": event["total"]}
-    _update(db, "runs", "run_id", event["run_id"], fields)
+    update(db, "runs", "run_id", event["run_id"], fields)
 
 
 def _job_started(db: sqlite3.Connection, event: Event) -> None:
@@ -141,12 +174,13 @@ def _job_started(db: sqlite3.Connection, event: Event) -> None:
         (
             f"{run_id}.{attempt}.{event['jobid']}.{execution}", run_id, attempt, event["jobid"],
             execution, rule, wildcards, item, State.RUNNING, event.get("reason", ""),
-            event.get("threads"), _text(event.get("resources", {})),
-            _text(event.get("inputs", [])), _text(event.get("outputs", [])),
+            event.get("threads"), text(event.get("resources", {})),
+            text(event.get("inputs", [])), text(event.get("outputs", [])),
             event.get("log_path", ""), event.get("benchmark_path", ""), event["time_s"],
         ),
     )  # fmt: skip
-    _count_retries(db, run_id)
+    if earlier:
+        _count_retries(db, run_id)
     db.execute(
         "UPDATE mosaic_groups SET stage = ?, updated_s = ? WHERE run_id = ? AND state <> 'COMPLETE' "
         "AND (group_id = ? OR instr(tiles, ?))",
@@ -171,23 +205,52 @@ def _job_ended(db: sqlite3.Connection, event: Event) -> None:
     state = State.COMPLETE if succeeded else State.EXECUTOR_ERROR
     fields = {"state": state, "ended_s": event["time_s"]}
     fields |= {k: event[k] for k in ("error_class", "error_message") if k in event}
-    _update(db, "jobs", "job_id", job["job_id"], fields)
+    update(db, "jobs", "job_id", job["job_id"], fields)
     db.execute(
         "INSERT OR REPLACE INTO stage_timings VALUES (?, ?, ?, ?, ?)",
         (
             job["job_id"],
             job["rule"],
-            event["time_s"] - job["started_s"],
+            event.get("seconds") or event["time_s"] - job["started_s"],
             succeeded,
             event["time_s"],
         ),
     )
+    if succeeded:
+        _complete_group(db, event["run_id"], job["item"], event["time_s"])
+
+
+def _complete_group(db: sqlite3.Connection, run_id: str, item: str, now: float) -> None:
+    """Complete a mosaic whose last planned job has ended, while its run goes on with others."""
+    group = db.execute(
+        "SELECT group_id FROM mosaic_groups WHERE run_id = ? AND group_id = ? "
+        "AND state <> 'COMPLETE'",
+        (run_id, item),
+    ).fetchone()
+    plan = db.execute("SELECT planned FROM run_plans WHERE run_id = ?", (run_id,)).fetchone()
+    if group is None or plan is None:
+        return
+    planned = {
+        rule
+        for rule, of_rule in json.loads(plan["planned"]).items()
+        if isinstance(of_rule, list) and item in of_rule
+    }
+    done = db.execute(
+        "SELECT DISTINCT rule FROM jobs WHERE run_id = ? AND item = ? AND state = 'COMPLETE'",
+        (run_id, item),
+    )
+    if planned and planned <= {row["rule"] for row in done}:
+        db.execute(
+            "UPDATE mosaic_groups SET state = 'COMPLETE', next_retry_s = NULL, updated_s = ? "
+            "WHERE group_id = ?",
+            (now, item),
+        )
 
 
 def _job_slurm(db: sqlite3.Connection, event: Event) -> None:
     job = _job(db, event)
     if job is not None:
-        _update(db, "jobs", "job_id", job["job_id"], {"slurm_job_id": event["slurm_job_id"]})
+        update(db, "jobs", "job_id", job["job_id"], {"slurm_job_id": event["slurm_job_id"]})
 
 
 def _count_retries(db: sqlite3.Connection, run_id: str) -> None:
@@ -204,112 +267,20 @@ def _count_retries(db: sqlite3.Connection, run_id: str) -> None:
     )
 
 
-_GROUP_COLUMNS = frozenset(
-    [
-        "run_id",
-        "centre",
-        "calibrator",
-        "transit_mjd",
-        "start_mjd",
-        "end_mjd",
-        "strip",
-        "stage",
-        "state",
-        "tiles",
-        "tiles_used",
-        "tiles_rejected",
-        "outcome",
-        "published_path",
-        "error_message",
-        "error_class",
-        "next_retry_s",
-    ]
-)
-
-
-def _group(db: sqlite3.Connection, event: Event) -> None:
-    """Insert a mosaic or set what the event names of it."""
-    group_id, now = event["group_id"], event["time_s"]
-    fields = {k: v for k, v in event.items() if k in _GROUP_COLUMNS and (k != "run_id" or v)}
-    db.execute(
-        "INSERT OR IGNORE INTO mosaic_groups (group_id, state, created_s, updated_s) VALUES (?,?,?,?)",
-        (group_id, fields.get("state", State.QUEUED), now, now),
-    )
-    _update(db, "mosaic_groups", "group_id", group_id, fields | {"updated_s": now})
-
-
-def _product(db: sqlite3.Connection, event: Event) -> None:
-    columns = [
-        "product_id",
-        "group_id",
-        "kind",
-        "state",
-        "path",
-        "version",
-        "checksum",
-        "reason",
-        "run_id",
-    ]
-    values = [event.get(name, "") for name in columns]
-    values[columns.index("version")] = event.get("version", 0)
-    db.execute(
-        f"INSERT OR REPLACE INTO products ({', '.join(columns)}, updated_s) "
-        f"VALUES ({', '.join('?' for _ in columns)}, ?)",
-        (*values, event["time_s"]),
-    )
-
-
-def _quarantine_seen(db: sqlite3.Connection, event: Event) -> None:
-    """Note a rejected input; seen again after it was resolved, it is open again."""
-    db.execute(
-        "INSERT INTO quarantine (item, stage, reason_code, detail, path, state, first_seen_s, "
-        "last_seen_s) VALUES (:item, :stage, :reason_code, :detail, :path, 'open', :t, :t) "
-        "ON CONFLICT (item) DO UPDATE SET reason_code = :reason_code, detail = :detail, "
-        "path = :path, state = 'open', times_seen = times_seen + 1, last_seen_s = :t",
-        {
-            "item": event["item"], "stage": event["stage"], "reason_code": event["reason_code"],
-            "detail": event.get("detail", ""), "path": event.get("path", ""), "t": event["time_s"],
-        },
-    )  # fmt: skip
-
-
-def _quarantine_state(db: sqlite3.Connection, event: Event) -> None:
-    fields = {"state": event["state"], "note": event.get("note", "")}
-    _update(db, "quarantine", "item", event["item"], fields)
-
-
-def _alert(db: sqlite3.Connection, event: Event) -> None:
-    columns = ["alert_id", "rule", "subject", "severity", "message", "run_id", "state", "error"]
-    db.execute(
-        f"INSERT OR REPLACE INTO alerts ({', '.join(columns)}, time_s) "
-        f"VALUES ({', '.join('?' for _ in columns)}, ?)",
-        (*(event.get(name, "") for name in columns), event["time_s"]),
-    )
-
-
-def _review(db: sqlite3.Connection, event: Event) -> None:
-    db.execute(
-        "INSERT INTO reviews (candidate_id, verdict, reviewer, note, time_s) VALUES (?,?,?,?,?)",
-        (
-            event["candidate_id"], event["verdict"], event.get("reviewer", ""),
-            event.get("note", ""), event["time_s"],
-        ),
-    )  # fmt: skip
-
-
 _HANDLERS: dict[str, Callable[[sqlite3.Connection, Event], None]] = {
     "run.created": _run_created,
     "run.state": _run_state,
     "run.updated": _run_updated,
     "run.progress": _progress,
+    "run.planned": _run_planned,
     "job.started": _job_started,
     "job.finished": _job_ended,
     "job.error": _job_ended,
     "job.slurm": _job_slurm,
-    "group": _group,
-    "product": _product,
-    "quarantine.seen": _quarantine_seen,
-    "quarantine.state": _quarantine_state,
-    "alert": _alert,
-    "review": _review,
+    "group": items.group,
+    "product": items.product,
+    "quarantine.seen": items.quarantine_seen,
+    "quarantine.state": items.quarantine_state,
+    "alert": items.alert,
+    "review": items.review,
 }

@@ -1,18 +1,21 @@
 """The run record as the rest of the package sees it: emit events, change states, ask."""
 
+import fcntl
 import json
 import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dsaflow.runs.database import connect, transaction
 from dsaflow.runs.events import Event, append_event, make_event
 from dsaflow.runs.projection import apply
+from dsaflow.runs.replay import replay
 from dsaflow.runs.states import LIVE, State, may_precede
 
 if TYPE_CHECKING:
@@ -30,9 +33,11 @@ _JSON = frozenset(
         "inputs",
         "outputs",
         "tiles",
+        "planned",
     ]
 )
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 class Busy(Exception):
@@ -45,7 +50,19 @@ def new_run_id() -> str:
 
 
 def _plain(row: sqlite3.Row) -> Row:
-    return {key: json.loads(row[key]) if key in _JSON else row[key] for key in row.keys()}  # noqa: SIM118
+    return {
+        key: json.loads(row[key]) if key in _JSON and isinstance(row[key], str) else row[key]
+        for key in row.keys()  # noqa: SIM118
+    }
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file: another after it was deleted and made anew."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class Record:
@@ -63,12 +80,13 @@ class Record:
     -----
     One connection a thread, so that a service may call from a pool of threads. An event is appended
     to its file inside the SQLite transaction that applies it: both or, after a kill, the file alone,
-    which a rebuild applies.
+    which a replay applies. Whoever finds the SQLite file gone makes it anew from the events, while a
+    lock beside it keeps the others from writing.
     """
 
     def __init__(self, folder: str | os.PathLike, database: str | os.PathLike) -> None:
-        self.folder = Path(folder)
-        self.database = Path(database)
+        self.folder = Path(folder).resolve()
+        self.database = Path(database).resolve()
         self._local = threading.local()
 
     @classmethod
@@ -79,9 +97,16 @@ class Record:
 
     @property
     def db(self) -> sqlite3.Connection:
-        """Connection of the calling thread."""
-        if getattr(self._local, "connection", None) is None:
+        """Connection of the calling thread to the file that is there now."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None and self._local.identity == _identity(self.database):
+            return connection
+        self.close()
+        with self._locked(fcntl.LOCK_EX):
+            if not self.database.exists():
+                replay(self.folder, self.database)
             self._local.connection = connect(self.database)
+            self._local.identity = _identity(self.database)
         return self._local.connection
 
     def close(self) -> None:
@@ -90,6 +115,53 @@ class Record:
             self._local.connection.close()
             self._local.connection = None
 
+    def remake(self) -> dict[str, int]:
+        """Make the SQLite file anew from the events, whatever state it is in.
+
+        Returns
+        -------
+        dict
+            Events applied by kind, and `skipped`.
+        """
+        self.close()
+        with self._locked(fcntl.LOCK_EX):
+            return dict(replay(self.folder, self.database))
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        """Hold the lock beside the SQLite file: shared by writers, exclusive while it is replaced."""
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        # hidden, so that removing record.sqlite* does not take it along
+        path = self.database.with_name(f".{self.database.name}.lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one write transaction on the file that is there now."""
+        while True:
+            connection, result, done = self.db, None, False
+            try:
+                with self._locked(fcntl.LOCK_SH), transaction(connection):
+                    if self._local.identity == _identity(self.database):
+                        result, done = work(connection), True
+            except sqlite3.OperationalError:
+                if self._local.identity == _identity(self.database):
+                    raise
+            if done:  # were the file deleted since, its successor has read the event
+                return cast(T, result)
+
+    def _commit(self, db: sqlite3.Connection, event: Event) -> None:
+        """Number an event, apply and append it, inside a transaction of `_write`."""
+        (event["seq"],) = db.execute(
+            "UPDATE sequence SET last = last + 1 RETURNING last"
+        ).fetchone()
+        apply(db, event)
+        append_event(self.events_path(event["run_id"]), event)
+
     def events_path(self, run_id: str) -> Path:
         """File of a run's events, or of those that belong to no run."""
         return self.folder / run_id / "events.jsonl" if run_id else self.folder / "operations.jsonl"
@@ -97,9 +169,7 @@ class Record:
     def emit(self, kind: str, run_id: str = "", **payload: Any) -> Event:
         """Append an event and apply it."""
         event = make_event(kind, run_id, **payload)
-        with transaction(self.db):
-            apply(self.db, event)
-            append_event(self.events_path(run_id), event)
+        self._write(lambda db: self._commit(db, event))
         return event
 
     def create_run(self, kind: str, workdir: str | os.PathLike, **fields: Any) -> str:
@@ -111,7 +181,8 @@ class Record:
         workdir : path
         **fields
             Columns of ``runs``: priority, requested_by, profile, configfiles, arguments, targets,
-            group_ids, options, idempotency_key, and `state` (default QUEUED).
+            group_ids, options, idempotency_key, the identity of its processes, and `state`
+            (default QUEUED).
 
         Raises
         ------
@@ -134,8 +205,19 @@ class Record:
             raise
         return run_id
 
-    def transition(self, run_id: str, new: State, **fields: Any) -> bool:
+    def transition(
+        self, run_id: str, new: State, only_from: State | None = None, **fields: Any
+    ) -> bool:
         """Move a run to another state, if the table allows it from the one that it is in now.
+
+        Parameters
+        ----------
+        run_id : str
+        new : State
+        only_from : State, optional
+            The only state from which to move; default: all that the table allows.
+        **fields
+            Columns of ``runs`` to set with it.
 
         Returns
         -------
@@ -149,20 +231,20 @@ class Record:
             `new` is live and another run is live in the same working directory.
         """
         event = make_event("run.state", run_id, state=new, **fields)
-        allowed = may_precede(new)
+        allowed = [old for old in may_precede(new) if only_from in (None, old)]
         marks = ", ".join("?" for _ in allowed)
+
+        def swap(db: sqlite3.Connection) -> bool:
+            query = f"SELECT 1 FROM runs WHERE run_id = ? AND state IN ({marks})"
+            found = db.execute(query, (run_id, *allowed)).fetchone() is not None
+            if found:
+                self._commit(db, event)
+            return found
+
         try:
-            with transaction(self.db):
-                if self.db.execute(
-                    f"SELECT 1 FROM runs WHERE run_id = ? AND state IN ({marks})",
-                    (run_id, *allowed),
-                ).fetchone():
-                    apply(self.db, event)
-                    append_event(self.events_path(run_id), event)
-                    return True
+            return self._write(swap)
         except sqlite3.IntegrityError:
             raise Busy("another run is live in the working directory") from None
-        return False
 
     def select(self, query: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, JSON columns decoded."""

@@ -1,5 +1,9 @@
 -- Times are Unix seconds (UTC). Lists and mappings are JSON. States: dsaflow.runs.states.State.
 
+-- number of the last event applied: the order of events over all files
+CREATE TABLE sequence (last INTEGER NOT NULL);
+INSERT INTO sequence VALUES (0);
+
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,                     -- run, mosaic, batch, watch, snakemake
@@ -37,6 +41,13 @@ CREATE UNIQUE INDEX one_live_run ON runs (workdir)
 CREATE UNIQUE INDEX run_by_idempotency_key ON runs (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_by_state ON runs (state, priority DESC, created_s);
 CREATE INDEX runs_by_time ON runs (created_s);
+
+-- what a run's newest attempt had to do when it began
+CREATE TABLE run_plans (
+    run_id TEXT PRIMARY KEY REFERENCES runs (run_id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    planned TEXT NOT NULL                   -- rule -> items, or their number
+);
 
 CREATE TABLE jobs (
     job_id TEXT PRIMARY KEY,                -- <run_id>.<attempt>.<Snakemake's jobid>.<execution>
