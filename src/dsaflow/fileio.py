@@ -1,5 +1,6 @@
 """Atomic writing: no half-written product is ever visible (write beside, fsync, rename)."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -69,6 +70,18 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
         fsync_path(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(path: str | os.PathLike) -> Iterator[None]:
+    """Hold an exclusive lock on a file (made where absent), between threads and processes alike."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def to_plain(value: Any) -> Any:

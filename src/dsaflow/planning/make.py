@@ -1,7 +1,8 @@
 """Make the plan: called once when the workflow is parsed; remote jobs read what it wrote."""
 
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from dsaflow.planning.mosaics import (
     window_tiles,
 )
 from dsaflow.planning.plan import Plan, PlannedTile, Skipped
+from dsaflow.planning.requests import add_requested
 from dsaflow.planning.strips import find_gaps, place_tiles
 from dsaflow.transit import ReachableCalibrator, calibrators_in_reach
 
@@ -29,15 +31,22 @@ if TYPE_CHECKING:
     from dsaflow.config.sections import Plan as PlanOptions
 
 
+_VLA_NAME = re.compile(r"\bVLA (\d{4}[+-]\d{3})\b")
+
+
 @dataclass(frozen=True)
 class CalibratorList:
-    """What planning needs of the calibrators' table (fluxes near 1.4 GHz)."""
+    """What planning needs of the calibrators' table (fluxes near 1.4 GHz).
+
+    `vla_name` holds the names in the VLA's list of those that have another one, else "".
+    """
 
     name: list[str]
     ra_deg: NDArray
     dec_deg: NDArray
     flux_jy: NDArray
     primary: NDArray
+    vla_name: list[str] = field(default_factory=list)
 
 
 def load_calibrators(path: str) -> CalibratorList:
@@ -52,6 +61,7 @@ def load_calibrators(path: str) -> CalibratorList:
         np.array([float(row["dec_deg"]) for row in rows]),
         np.array([float(row["flux_jy"]) for row in rows]),
         np.array([row["primary"] == "1" for row in rows]),
+        [(_VLA_NAME.search(row["note"]) or ["", ""])[1] for row in rows],
     )
 
 
@@ -114,12 +124,11 @@ def make_plan(
     if files:
         newest_s = max(f.mtime_s for f in files)
         observing = now_s - newest_s < options.settle_s + TILE_S and options.settle_s > 0
-        last_mjd = max((t.mid_mjd for t in tiles), default=np.inf)
-        more_after_mjd = last_mjd if observing else np.inf
+        if observing and tiles:
+            plan.more_after_mjd = max(t.mid_mjd for t in tiles)
         for strip in sorted({t.strip for t in tiles}):
-            _plan_strip(
-                plan, [t for t in tiles if t.strip == strip], config, calibrators, more_after_mjd
-            )
+            _plan_strip(plan, [t for t in tiles if t.strip == strip], config, calibrators)
+        add_requested(plan, config)
     plan.mosaics.sort(key=lambda m: (m.mid_mjd, m.group_id))
     return plan
 
@@ -155,11 +164,10 @@ def _plan_strip(
     tiles: list[PlannedTile],
     config: "Config",
     calibrators: CalibratorList,
-    more_after_mjd: float,
 ) -> None:
     """Add one strip's calibrator transits and mosaics to the plan."""
     options, beam = config.plan, PrimaryBeam.from_config(config.instrument.beam)
-    reach = _reachable(tiles, config, calibrators, beam)
+    reach = reachable(tiles, config, calibrators)
     strip = tiles[0].strip
     plan.calibrator_jy[strip] = {c.name: round(c.apparent_jy, 4) for c in reach}
     admitted = [t for t in tiles if t.status == "admitted"]
@@ -180,7 +188,7 @@ def _plan_strip(
     for kind, found in windows:
         mosaics, skipped = plan_mosaics(
             found, kind, tiles, options.mosaic_tiles, options.min_tiles,
-            config.science_hash(), more_after_mjd,
+            config.science_hash(), plan.more_after_mjd,
         )  # fmt: skip
         plan.mosaics += mosaics
         plan.skipped += skipped
@@ -190,9 +198,23 @@ def _n_tiles(tiles: list[PlannedTile], centre_mjd: float, options: "PlanOptions"
     return len(window_tiles(tiles, centre_mjd, options.mosaic_tiles))
 
 
-def _reachable(
-    tiles: list[PlannedTile], config: "Config", calibrators: CalibratorList, beam: PrimaryBeam
+def reachable(
+    tiles: list[PlannedTile],
+    config: "Config",
+    calibrators: CalibratorList,
+    min_response: float | None = None,
 ) -> list[ReachableCalibrator]:
+    """Calibrators that cross a strip's beam, brightest (apparent) first.
+
+    Parameters
+    ----------
+    tiles : list of PlannedTile
+        Of one strip, not empty.
+    config : Config
+    calibrators : CalibratorList
+    min_response : float, optional
+        Least response at transit; default: ``plan.calibrator_min_response``.
+    """
     return calibrators_in_reach(
         calibrators.name,
         calibrators.ra_deg,
@@ -200,7 +222,7 @@ def _reachable(
         calibrators.flux_jy,
         float(np.median([t.declination_deg for t in tiles])),
         tiles[0].mid_mjd,
-        beam,
-        config.plan.calibrator_min_response,
+        PrimaryBeam.from_config(config.instrument.beam),
+        config.plan.calibrator_min_response if min_response is None else min_response,
         calibrators.primary,
     )

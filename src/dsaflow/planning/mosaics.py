@@ -163,7 +163,7 @@ def plan_mosaics(
     Parameters
     ----------
     windows : list of (mid_mjd, name, ra_deg)
-    kind : {"centred", "sliding"}
+    kind : {"centred", "sliding", "window"}
     tiles : list of PlannedTile
         All of the strip, waiting ones too, ascending in time.
     n_tiles, min_tiles : int

@@ -44,7 +44,7 @@ class PlannedMosaic:
     """One mosaic: `mid_mjd` is its centre's transit, `epoch` that transit's sidereal-day number."""
 
     group_id: str
-    kind: Literal["centred", "sliding"]
+    kind: Literal["centred", "sliding", "window"]
     centre: str
     ra_deg: float
     dec_deg: float
@@ -95,6 +95,8 @@ class Plan:
         How far from a tile a solution may come.
     n_each_side : int
         Bandpass candidates in either direction.
+    more_after_mjd : float
+        While observing goes on, the time from which data are still to come; else infinite.
     """
 
     tiles: list[PlannedTile] = field(default_factory=list)
@@ -107,6 +109,7 @@ class Plan:
     bandpass_fallback_d: float = 30.0
     gain_validity_h: float = 1.0
     n_each_side: int = 3
+    more_after_mjd: float = math.inf
 
     @cached_property
     def _by_tile(self) -> dict[str, PlannedTile]:
@@ -246,6 +249,8 @@ class Plan:
         """Read back what `write` wrote."""
         content = dict(read_json(path))
         content.pop("format")
+        if content.get("more_after_mjd") is None:  # JSON has no infinity
+            content["more_after_mjd"] = math.inf
         kinds = {"tiles": PlannedTile, "mosaics": PlannedMosaic, "skipped": Skipped, "gaps": Gap}
         for key, kind in kinds.items():
             content[key] = [kind(**item) for item in content[key]]
