@@ -1,8 +1,9 @@
 """Sections for what runs the workflow: runs and retries, service, alerts, watching, cleaning."""
 
+from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dsaflow.config.section import Fraction, Positive, Section
 
@@ -105,12 +106,28 @@ class Alerts(Section):
     dry_run: bool = Field(False, description="record alerts, send none")
     timeout_s: Positive = Field(20.0, description="s; longest that one channel may take")
 
+    @field_validator("silence_until")
+    @classmethod
+    def _a_time(cls, text: str) -> str:
+        try:
+            datetime.fromisoformat(text or "2000-01-01")
+        except ValueError:
+            raise ValueError(
+                f"alerts.silence_until: {text!r} is no time; write 2026-01-25T22:00:00Z"
+            ) from None
+        return text
+
 
 class Watch(Section):
     """`dsaflow watch`: new groups become tiles and mosaics as they arrive."""
 
     interval_s: Positive = Field(20.0, description="s; between looks at the incoming folder")
     photometry: bool = Field(True, description="measure each mosaic and update the light curves")
+    max_tiles: int = Field(
+        24,
+        ge=1,
+        description="tiles in one run, newest first: a backlog neither holds up what arrives nor requests over HTTP for long",
+    )
 
 
 class Clean(Section):
