@@ -56,7 +56,9 @@ def group(db: sqlite3.Connection, event: Event) -> None:
 
 
 def product(db: sqlite3.Connection, event: Event) -> None:
-    """Insert a product or replace what is known of it."""
+    """Insert a product or replace what is known of it; a published one was staged until now."""
+    if event["state"] == "published":
+        db.execute("DELETE FROM products WHERE product_id = ?", (event["group_id"],))
     columns = [
         "product_id",
         "group_id",
@@ -68,8 +70,8 @@ def product(db: sqlite3.Connection, event: Event) -> None:
         "reason",
         "run_id",
     ]
-    values = [event.get(name, "") for name in columns]
-    values[columns.index("version")] = event.get("version", 0)
+    given = {"version": 0} | event | {"kind": event.get("product_kind", "mosaic")}
+    values = [given.get(name, "") for name in columns]
     db.execute(
         f"INSERT OR REPLACE INTO products ({', '.join(columns)}, updated_s) "
         f"VALUES ({', '.join('?' for _ in columns)}, ?)",

@@ -87,6 +87,7 @@ class Record:
     def __init__(self, folder: str | os.PathLike, database: str | os.PathLike) -> None:
         self.folder = Path(folder).resolve()
         self.database = Path(database).resolve()
+        self.scanned: dict[str, int] = {}  # mtimes of the verdicts that `scan` has read
         self._local = threading.local()
 
     @classmethod
