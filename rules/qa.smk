@@ -1,3 +1,31 @@
+rule fit_beam:
+    """Measure the primary beam: effective diameter and pointing from sources in several tiles."""
+    input:
+        image=mosaic_tiles("tile_image"),
+        beam=mosaic_tiles("tile_beam"),
+        noise=mosaic_tiles("tile_noise"),
+        tile_verdicts=mosaic_tiles("tile_verdict"),
+        catalog=mosaic_catalog,
+    output:
+        verdict=report(
+            product("beam_fit"),
+            category="Quality",
+            labels={"mosaic": "{group_id}", "product": "primary beam"},
+        ),
+    log:
+        "<logs>/fit_beam/{group_id}.log",
+    benchmark:
+        "<benchmarks>/fit_beam/{group_id}.tsv"
+    group:
+        "mosaic"
+    conda:
+        "../envs/science.yaml"
+    params:
+        options=options("qa", "instrument"),
+    script:
+        "../scripts/fit_beam.py"
+
+
 rule qa_mosaic:
     """Measure a mosaic against its gates: noise, flux scale, astrometry, completeness, beam."""
     input:
@@ -11,6 +39,7 @@ rule qa_mosaic:
         gains=mosaic_tiles("gains_verdict"),
         calibrated=mosaic_tiles("calibrated_verdict"),
         tile_verdicts=mosaic_tiles("tile_verdict"),
+        beam_fit=rules.fit_beam.output.verdict,
         catalog=mosaic_catalog,
     output:
         verdict=report(

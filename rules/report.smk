@@ -45,6 +45,7 @@ rule draw_mosaic:
         noise=rules.make_mosaic.output.noise,
         coverage=rules.make_mosaic.output.coverage,
         qa=rules.qa_mosaic.output.verdict,
+        beam_fit=rules.fit_beam.output.verdict,
         photometry=rules.measure_photometry.output.photometry,
     output:
         mosaic=report(
@@ -70,6 +71,12 @@ rule draw_mosaic:
             category="Quality",
             labels={"mosaic": "{group_id}", "product": "gates (figure)"},
             caption="../docs/report/gates.rst",
+        ),
+        beam=report(
+            product("figure_beam"),
+            category="Quality",
+            labels={"mosaic": "{group_id}", "product": "primary beam (figure)"},
+            caption="../docs/report/beam.rst",
         ),
         noise=report(
             product("figure_noise"),

@@ -1,5 +1,6 @@
 """Rule draw_mosaic: see dsaflow.report.mosaic."""
 
+from dsaflow.report.beam import draw_beam
 from dsaflow.report.mosaic import draw_mosaic
 from dsaflow.stage import start_log
 
@@ -9,3 +10,4 @@ draw_mosaic(
     snakemake.input.photometry,
     {key: snakemake.output[key] for key in ("mosaic", "fluxes", "astrometry", "gates", "noise")},
 )
+draw_beam(snakemake.input.beam_fit, snakemake.output.beam)

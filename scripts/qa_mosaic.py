@@ -15,6 +15,7 @@ run_stage(
         config,
         planned["mid_mjd"],
         (planned["ra_deg"], planned["dec_deg"]),
+        snakemake.input.beam_fit,
     ),
     upstream=[snakemake.input.mosaic],
 )

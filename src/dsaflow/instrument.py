@@ -84,11 +84,14 @@ class PrimaryBeam:
         Effective diameter where no table is given.
     table_freq_hz, table_diameter_m : ndarray or None
         Effective diameter against frequency (linear interpolation, constant beyond the ends).
+    offset_deg : (float, float)
+        Centre less (meridian, header's declination), east and north on the sky.
     """
 
     diameter_m: float
     table_freq_hz: NDArray | None = None
     table_diameter_m: NDArray | None = None
+    offset_deg: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def from_config(cls, beam) -> "PrimaryBeam":
@@ -98,8 +101,9 @@ class PrimaryBeam:
                 beam.effective_diameter_m,
                 np.asarray(beam.table_freq_hz, dtype=float),
                 np.asarray(beam.table_diameter_m, dtype=float),
+                offset_deg=beam.pointing_offset_deg,
             )
-        return cls(beam.effective_diameter_m)
+        return cls(beam.effective_diameter_m, offset_deg=beam.pointing_offset_deg)
 
     def effective_diameter_m(self, freq_hz: ArrayLike) -> NDArray:
         """Effective diameter at each frequency [m]."""
@@ -114,6 +118,11 @@ class PrimaryBeam:
         # D enters only through D * frequency
         scaled = freq_hz * self.effective_diameter_m(freq_hz) / self.diameter_m
         return airy_power(separation_rad, scaled, self.diameter_m)
+
+    def shifted(self, ra_deg: NDArray, dec_deg: NDArray) -> tuple[NDArray, NDArray]:
+        """Centre of the beam where the meridian's position (ICRS) is given."""
+        east_deg, north_deg = self.offset_deg
+        return ra_deg + east_deg / np.cos(np.radians(dec_deg)), dec_deg + north_deg
 
     def fwhm_rad(self, freq_hz: float) -> float:
         """Full width at half power [rad]."""

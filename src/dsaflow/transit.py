@@ -12,11 +12,38 @@ from dsaflow.geometry import (
     earth_orientation,
     hour_angle_declination,
     local_apparent_sidereal_time,
+    meridian_icrs,
 )
 from dsaflow.instrument import BAND_HIGH_HZ, BAND_LOW_HZ, PrimaryBeam
 
 _SIDEREAL_DAY_D = SIDEREAL_DAY_S / 86400.0
 REFERENCE_FREQ_HZ = 0.5 * (BAND_LOW_HZ + BAND_HIGH_HZ)
+
+
+def beam_centre_icrs(
+    beam: PrimaryBeam, time_mjd: ArrayLike, pointing_dec_deg: float, site: Site = DSA110
+) -> tuple[NDArray, NDArray]:
+    """ICRS position of the primary beam's centre, which stands still while the sky drifts by.
+
+    Parameters
+    ----------
+    beam : PrimaryBeam
+        For its pointing offset.
+    time_mjd : array_like, shape (n,)
+        UTC.
+    pointing_dec_deg : float
+        Apparent declination of the header.
+
+    Returns
+    -------
+    ra_deg, dec_deg : ndarray, shape (n,)
+
+    Notes
+    -----
+    The offset is laid along ICRS axes, which are turned against those of date by up to 0.3 deg: of
+    an offset of 0.1 deg that is 2 arcsec, 1e-4 of the beam.
+    """
+    return beam.shifted(*meridian_icrs(time_mjd, pointing_dec_deg, site))
 
 
 def transit_times_mjd(

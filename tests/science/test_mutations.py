@@ -18,6 +18,7 @@ import dsaflow.geometry
 import dsaflow.imaging.beam
 import dsaflow.imaging.tile
 import dsaflow.instrument
+import dsaflow.transit
 import dsaflow.visibilities.convert
 import dsaflow.visibilities.group
 from dsaflow.calibration.stages import apply_calibration, solve_bandpass, solve_gains
@@ -201,8 +202,7 @@ def sidereal_time_for_right_ascension(patch):
         ra = np.degrees(lst).reshape(np.shape(time_mjd))
         return ra, np.broadcast_to(apparent_dec_deg, ra.shape)
 
-    for module in (dsaflow.imaging.beam, dsaflow.calibration.skymodel):
-        patch.setattr(module, "meridian_icrs", of_date)
+    patch.setattr(dsaflow.transit, "meridian_icrs", of_date)
 
 
 def catalogue_places_taken_as_of_date(patch):

@@ -9,10 +9,10 @@ from dsaflow.catalog import Calibrators, Catalog
 from dsaflow.geometry import (
     DSA110,
     Site,
-    meridian_icrs,
     separation_rad,
 )
 from dsaflow.instrument import PrimaryBeam
+from dsaflow.transit import beam_centre_icrs
 from dsaflow.visibilities.container import Visibilities
 
 _MATCH_RAD = np.radians(30.0 / 3600.0)
@@ -73,7 +73,7 @@ def beam_response(
     shape = (len(vis.time_mjd), len(ra_deg), len(freq_hz))
     if np.isnan(vis.pointing_dec_deg):
         return np.ones(shape)
-    centre_ra, centre_dec = meridian_icrs(vis.time_mjd, vis.pointing_dec_deg, site_of(vis))
+    centre_ra, centre_dec = beam_centre_icrs(beam, vis.time_mjd, vis.pointing_dec_deg, site_of(vis))
     separation = separation_rad(centre_ra[:, None], centre_dec[:, None], ra_deg, dec_deg)
     return beam.power(separation[:, :, None], freq_hz)
 

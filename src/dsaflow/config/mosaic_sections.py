@@ -77,6 +77,13 @@ class Qa(Section):
         0.15,
         description="change of the flux ratio from the beam's middle to its flank; more is a wrong beam",
     )
+    beam_flux_change: Fraction = Field(
+        0.02,
+        description="largest error of a flux within response 0.3 that the assumed beam may make, as measured by sources in several tiles; more rejects",
+    )
+    beam_min_sources: int = Field(
+        12, ge=4, description="sources above 15 sigma below which the beam is not measured"
+    )
     offset_warn_arcsec: Positive = Field(
         2.0, description="arcsec; systematic offset, warning beyond"
     )

@@ -58,6 +58,10 @@ class Beam(Section):
         4.65,
         description="m; the dish's own diameter, i.e. uniform illumination (FWHM 2.70 deg at 1.405 GHz)",
     )
+    pointing_offset_deg: tuple[float, float] = Field(
+        (0.0, 0.0),
+        description="deg on the sky, east and north; true beam centre less (meridian, header declination), as `fit_beam` measures it",
+    )
     table_freq_hz: list[float] = Field(
         default_factory=list,
         description="Hz; frequencies of table_diameter_m, ascending; empty: no table",

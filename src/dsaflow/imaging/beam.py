@@ -6,24 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsaflow.errors import ConfigError
-from dsaflow.geometry import Site, meridian_icrs
+from dsaflow.geometry import Site
 from dsaflow.imaging.frame import ApparentFrame
 from dsaflow.instrument import PrimaryBeam
+from dsaflow.transit import beam_centre_icrs
 from dsaflow.visibilities.container import Visibilities
 
 if TYPE_CHECKING:
     from dsaflow.config.sections import Image
 
 
-def beam_centres_lm(vis: Visibilities, frame: ApparentFrame) -> NDArray:
+def beam_centres_lm(vis: Visibilities, frame: ApparentFrame, beam: PrimaryBeam) -> NDArray:
     """Direction cosines of the beam's centre in each integration, shape (n_time, 2).
 
-    The beam sits at (apparent sidereal time, pointing declination); an instrument that tracks
+    The beam sits at (apparent sidereal time, pointing declination) but for its offset; an instrument that tracks
     (pointing NaN) keeps it at the phase centre.
     """
     if not np.isfinite(vis.pointing_dec_deg):
         return np.zeros((vis.time_mjd.size, 2))
-    ra, dec = meridian_icrs(vis.time_mjd, vis.pointing_dec_deg, Site(*vis.site_deg_m))
+    site = Site(*vis.site_deg_m)
+    ra, dec = beam_centre_icrs(beam, vis.time_mjd, vis.pointing_dec_deg, site)
     return frame.cosines(ra, dec)
 
 

@@ -66,7 +66,7 @@ def image_visibilities(
         options.uv_fraction,
     )  # fmt: skip
     weight = weights.sum(axis=1, dtype=float)
-    centres = beam_centres_lm(vis, frame)
+    centres = beam_centres_lm(vis, frame, beam)
     check_field(beam, centres, vis.freq_hz, options)
     gridder = Gridder(
         vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads,

@@ -27,6 +27,7 @@ def qa_mosaic(
     config: "Config",
     mid_mjd: float,
     centre: tuple[float, float],
+    beam_fit: str | os.PathLike | None = None,
 ) -> Verdict:
     """Measure a mosaic's gates.
 
@@ -43,6 +44,9 @@ def qa_mosaic(
         UTC.
     centre : (ra_deg, dec_deg)
         ICRS.
+    beam_fit : path, optional
+        Verdict of `dsaflow.qa.beam.measure_beam`, whose gate is one of the mosaic's; where too few
+        sources measured the beam it has none.
 
     Returns
     -------
@@ -74,6 +78,8 @@ def qa_mosaic(
     ):
         verdict.gates += gates
         verdict.numbers |= numbers
+    if beam_fit is not None:
+        verdict.gates += Verdict.read(beam_fit).gates
     verdict.gates += _flagged(field, tile_verdicts, config)
     verdict.numbers |= {
         "tiles_used": len(field.used_tiles),
