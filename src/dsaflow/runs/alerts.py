@@ -100,7 +100,10 @@ def _check(record: Record, config: "Config") -> list[Event]:
     found += _guarded(conditions.no_data, config)
     found += _guarded(conditions.disk_low, config)
     found += _guarded(conditions.service_gone, record, config)
-    return _tell_all(record, config, found)
+    events = _tell_all(record, config, found)
+    if conditions.used_fraction(config) > config.clean.high_water:
+        events += high_water(record, config)
+    return events
 
 
 def _untold_failures(record: Record, config: "Config", since_s: float) -> list[Finding]:
