@@ -217,6 +217,34 @@ def group_folders(published_dir: str | os.PathLike, group_id: str) -> list[Path]
     return sorted(Path(published_dir).glob(f"*/{group_id}"))
 
 
+def list_published(published_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """Every complete version in the published tree.
+
+    Returns
+    -------
+    list of dict
+        strip, group_id, version, state (published or retracted), reason, path; by group and version.
+    """
+    rows = []
+    for manifest in Path(published_dir).glob(f"*/*/v*/{MANIFEST}"):
+        folder = manifest.parent
+        if not _VERSION.match(folder.name):
+            continue
+        tombstone = folder.parent / TOMBSTONE
+        reason = read_json(tombstone)["reason"] if tombstone.exists() else ""
+        rows.append(
+            {
+                "strip": folder.parent.parent.name,
+                "group_id": folder.parent.name,
+                "version": int(folder.name[1:]),
+                "state": "retracted" if tombstone.exists() else "published",
+                "reason": reason,
+                "path": str(folder),
+            }
+        )
+    return sorted(rows, key=lambda row: (row["strip"], row["group_id"], row["version"]))
+
+
 def find_tombstone(published_dir: str | os.PathLike, group_id: str) -> dict[str, Any] | None:
     """Tombstone of a retracted group, or None."""
     for folder in group_folders(published_dir, group_id):

@@ -5,8 +5,14 @@ from typing import Annotated
 
 import typer
 
-from dsaflow.cli.common import ConfigOption, JsonOption, ProfileOption, load_setup, print_json
-from dsaflow.errors import DsaflowError
+from dsaflow.cli.common import (
+    ConfigOption,
+    JsonOption,
+    ProfileOption,
+    load_setup,
+    print_json,
+    report_errors,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -70,9 +76,5 @@ for _name in ("runs", "mosaic", "show", "serve", "operate"):
 
 
 def main() -> None:
-    """Entry point: errors that name their cause are printed without a traceback."""
-    try:
-        app()
-    except DsaflowError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
+    """Entry point."""
+    report_errors(app)

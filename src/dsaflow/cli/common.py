@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dsaflow.errors import ConfigError
+from dsaflow.errors import ConfigError, DsaflowError, EnvironmentProblem
 from dsaflow.fileio import to_plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dsaflow.config import Config
+    from dsaflow.runs.record import Record
 
 # The Snakefile's own configfile: what a profile or the command line names comes on top of it.
 BASE_CONFIG = Path("config/config.yaml")
+_PIPE_WIDTH = 200
 
 ConfigOption = Annotated[
     list[Path] | None,
@@ -123,14 +127,45 @@ def _merge(into: dict, other: dict) -> None:
             into[key] = value
 
 
+def open_record(config: "Config") -> "Record":
+    """Open the record of a configuration's results, for reading.
+
+    Raises
+    ------
+    EnvironmentProblem
+        There is no results folder: rather the wrong configuration than nothing recorded.
+    """
+    from dsaflow.runs.record import Record
+
+    if not Path(config.paths.results).is_dir():
+        raise EnvironmentProblem(
+            f"no folder {config.paths.results}: nothing was made here yet; if it was made with "
+            "another configuration, name its --profile or --configfile"
+        )
+    return Record.open(config)
+
+
+def say(text: str) -> None:
+    """Print plain text."""
+    typer.echo(text)
+
+
 def print_json(content: Any) -> None:
     """Print strict JSON, indented: NaN as null, numpy values as plain ones."""
     typer.echo(json.dumps(to_plain(content), indent=1, allow_nan=False))
 
 
+def console() -> "Console":
+    """Where tables go: as wide as the terminal, wide enough for any id in a file or a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table; what is None or empty stays blank."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -138,4 +173,13 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(table)
+    console().print(table)
+
+
+def report_errors(app: typer.Typer) -> None:
+    """Run an application; errors that name their cause are printed without a traceback."""
+    try:
+        app()
+    except DsaflowError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None

@@ -184,6 +184,7 @@ def create(
     priority: int = 10,
     requested_by: str = "",
     idempotency_key: str | None = None,
+    force: bool = False,
 ) -> Created:
     """Queue a run that makes a mosaic, unless it is published or being made.
 
@@ -205,6 +206,8 @@ def create(
         Larger starts first.
     requested_by : str
     idempotency_key : str, optional
+    force : bool
+        Try even if the same run failed for good before.
 
     Returns
     -------
@@ -250,6 +253,7 @@ def create(
             priority=priority,
             requested_by=requested_by,
             idempotency_key=idempotency_key,
+            force=force,
         )
         record.emit("group", run_id, **_description(config, mosaic))
         return Created(group_id, run_id, "queued")
