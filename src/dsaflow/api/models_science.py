@@ -1,0 +1,197 @@
+"""Models of sources, light curves, candidates and measurements; Jy, degrees, MJD (UTC)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dsaflow.api.models import Answer, Request
+
+Number = float | None
+
+
+class Source(Answer):
+    """A source of the catalogue with its variability over all epochs of a strip."""
+
+    source_id: str
+    strip: str
+    ra_deg: float
+    dec_deg: float
+    separation_deg: Number = Field(None, description="from the centre of the cone")
+    n_epochs: int
+    n_limits: int
+    median_flux_jy: Number
+    mean_flux_jy: Number
+    median_snr: Number
+    eta: Number = Field(description="reduced chi-squared about the mean (Swinbank et al. 2015)")
+    v: Number = Field(description="std / mean (Swinbank et al. 2015)")
+    vs: Number = Field(description="most significant pair (Mooley et al. 2016)")
+    m: Number = Field(description="modulation of that pair (Mooley et al. 2016)")
+    vs_epoch_1: int
+    vs_epoch_2: int
+    chi2: Number
+    chi2_dof: int
+    sigma_dev: Number
+    is_reference: bool
+    reference_excess: Number
+    compact: bool
+    isolated: bool
+    ese_searched: bool
+    ese_log_likelihood_ratio: Number
+    ese_depth: Number
+    ese_veto: str
+
+
+class Band(Answer):
+    """A sub-band's flux at one epoch."""
+
+    freq_hz: Number
+    flux_jy: Number
+    flux_err_jy: Number
+    norm_flux: Number = None
+    norm_err: Number = None
+
+
+class BandDepth(Answer):
+    """A candidate's depth in one sub-band."""
+
+    freq_hz: Number
+    depth: Number
+    depth_err: Number
+
+
+class Epoch(Answer):
+    """One measurement of a light curve."""
+
+    epoch: int = Field(description="sidereal-day number")
+    mjd: Number
+    group_id: str
+    qa: str
+    used: bool
+    is_limit: bool
+    upper_limit_jy: Number
+    flux_jy: Number = Field(description="as measured, without the epoch's scale")
+    flux_err_jy: Number
+    scale: Number = Field(description="epoch's flux scale, without this source")
+    scale_err: Number
+    epoch_excess: Number
+    norm_flux: Number = Field(description="flux / scale / median over the epochs")
+    norm_err: Number = Field(description="1 sigma, the scale's error included")
+    bands: list[Band]
+
+
+class LightCurve(Answer):
+    """All epochs of a source in one strip."""
+
+    source_id: str
+    strip: str
+    ra_deg: float
+    dec_deg: float
+    epochs: list[Epoch]
+
+
+class LightCurves(Answer):
+    """Light curves of a source, one a strip that sees it."""
+
+    curves: list[LightCurve]
+
+
+class Review(Answer):
+    """What somebody thinks of a candidate."""
+
+    candidate_id: str
+    verdict: str
+    reviewer: str
+    note: str
+    time_s: float
+
+
+class ReviewRequest(Request):
+    """What you think of a candidate; reviews add up, none is overwritten."""
+
+    verdict: Literal["confirmed", "rejected", "uncertain"]
+    reviewer: str = Field(min_length=1, max_length=80)
+    note: str = Field("", max_length=2000)
+
+
+class Candidate(Answer):
+    """A candidate for an extreme scattering event."""
+
+    candidate_id: str
+    strip: str
+    rank: int
+    source_id: str
+    ra_deg: float
+    dec_deg: float
+    significance: Number = Field(description="sqrt(2 ln LR): sigma of a single trial")
+    log_likelihood_ratio: Number
+    false_alarms_per_survey: Number
+    start_mjd: Number
+    start_epoch: int
+    mid_mjd: Number
+    duration_days: Number
+    depth: Number
+    depth_err: Number
+    template: str
+    baseline_flux_jy: Number
+    excess: Number
+    n_epochs: int
+    largest_contribution: Number
+    chromatic_ratio: Number
+    chromatic_ratio_err: Number
+    chromatic_log_ratio: Number
+    chromatic_label: str
+    neighbour_depth: Number
+    neighbour_depth_err: Number
+    n_neighbours: int
+    n_neighbours_dipping: int
+    flags: str
+    bands: list[BandDepth]
+    reviews: list[Review] = Field(description="newest first")
+    links: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _link(self) -> "Candidate":
+        base = f"/api/ese/candidates/{self.candidate_id}"
+        self.links = {"self": base}
+        self.links |= {name: f"{base}/{name}" for name in ("lightcurve", "plot.png", "review")}
+        return self
+
+
+class Measurement(Answer):
+    """A forced fit at one position on one mosaic."""
+
+    position: str
+    group_id: str
+    product: Literal["published", "staged"]
+    ra_deg: float
+    dec_deg: float
+    mjd: Number
+    flux_jy: Number
+    flux_err_jy: Number = Field(description="1 sigma, without the errors of the scale")
+    scale_err: Number = Field(description="relative, epoch to epoch")
+    abs_err_frac: Number = Field(description="relative, absolute scale")
+    snr: Number
+    is_limit: bool
+    upper_limit_jy: Number
+    local_rms_jy: Number
+    background_jy: Number
+    n_blend: int = Field(description="sources fitted together")
+    n_tiles: int
+    beam_response: Number
+    qa: str
+    bands: list[Band]
+
+
+class Missing(Answer):
+    """A position that could not be measured on a mosaic."""
+
+    position: str
+    group_id: str
+    reason: str
+
+
+class Measured(Answer):
+    """Result of forced fits at positions on mosaics."""
+
+    measurements: list[Measurement]
+    missing: list[Missing]
