@@ -1,12 +1,21 @@
 # Contract: every rule file starts from CONFIG (typed), PLAN (frozen for this run) and product();
-# the log and benchmark folders are the path variables <logs> and <benchmarks>.
+# the log and benchmark folders are the path variables <logs> and <benchmarks>. Every run with
+# `--logger dsaflow`, which the profiles have, goes into the run record.
 from dsaflow.config import load_config
 from dsaflow.names import WILDCARD_PATTERNS
 from dsaflow.names import product as product_path
 from dsaflow.planning import frozen_plan
+from dsaflow.runs.handler import announce, foresee
 
 CONFIG = load_config(config)
 RESULTS = CONFIG.paths.results
+
+if workflow.is_main_process:
+    announce(RESULTS, CONFIG.runs.database, CONFIG.paths.published)
+
+
+onstart:
+    foresee(workflow)
 
 
 pathvars:

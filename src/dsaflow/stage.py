@@ -2,9 +2,11 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from dsaflow.config import Config, load_config
@@ -17,7 +19,7 @@ LOG = logging.getLogger("dsaflow")
 
 
 def start_log(path: str | os.PathLike) -> None:
-    """Send the package's log, and warnings, to the rule's log file."""
+    """Send the package's log, warnings, and what ends the process to the rule's log file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -25,6 +27,15 @@ def start_log(path: str | os.PathLike) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Log an exception that nobody caught: the rule's log must say why the job failed."""
+    LOG.critical("failed: %s", error, exc_info=(kind, error, trace))
+    sys.__excepthook__(kind, error, trace)
 
 
 def usable(verdict_paths: Iterable[str]) -> list[str]:

@@ -1,0 +1,80 @@
+"""What went wrong in a job, from its log and from what Snakemake or SLURM said of it."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from dsaflow.runs.classify import last_error, read_tail
+
+TAIL_CHARS = 4000
+MESSAGE_CHARS = 500
+_TRACEBACK = "Traceback (most recent call last):"
+_LEVEL = re.compile(r"^\S+ \S+ (?:ERROR|CRITICAL) \S+: (.+)$")
+# What a job cannot say of itself.
+_OUTSIDE = re.compile(r"SLURM status is: '[^']*'|died with <Signals\.\w+[^>]*>")
+# a log written before the job began is an earlier execution's
+_CLOCK_S = 2.0
+
+
+def exception_line(text: str) -> str:
+    """Line of the last traceback that names the exception; empty if there is no traceback."""
+    _, found, after = text.rpartition(_TRACEBACK)
+    if not found:
+        return ""
+    lines = [line.rstrip() for line in after.splitlines()]
+    for number, line in enumerate(lines):
+        if line and not line[0].isspace():
+            # "ConfigError:" and the like go on in the next line
+            return " ".join(lines[number : number + (2 if line.endswith(":") else 1)])
+    return ""
+
+
+def logged_error(text: str) -> str:
+    """Message of the last line that the rule's own log gives as an error."""
+    matches = [_LEVEL.match(line) for line in text.splitlines()]
+    return next((match[1] for match in reversed(matches) if match), "")
+
+
+def job_error(
+    logs: Iterable[str], said: str, since_s: float, member: bool = False
+) -> tuple[str, str]:
+    """Say in a sentence why a job failed.
+
+    Parameters
+    ----------
+    logs : iterable of str
+        Its log files, the rule's own first.
+    said : str
+        What Snakemake or SLURM said of the failure.
+    since_s : float
+        Unix time at which the job began; logs older than that are not its own.
+    member : bool
+        One of several jobs that failed as a group: perhaps it did not fail itself.
+
+    Returns
+    -------
+    message : str
+        The exception's line, else the last error in its log, else what was said; empty where
+        nothing is known.
+    tail : str
+        End of the log that the message is from, else of the first.
+    """
+    texts = [read_tail(path, limit=TAIL_CHARS) for path in map(Path, logs) if _new(path, since_s)]
+    outside = _OUTSIDE.search(said)
+    for find in (exception_line, logged_error):
+        for text in texts:
+            if line := find(text):
+                message = f"{line} ({outside[0]})" if outside else line
+                return message[:MESSAGE_CHARS], text
+    tail = texts[0] if texts else ""
+    if member:
+        return "", tail
+    message = outside[0] if outside else last_error(tail) or last_error(said)
+    return message[:MESSAGE_CHARS], tail
+
+
+def _new(path: Path, since_s: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since_s - _CLOCK_S
+    except OSError:
+        return False
