@@ -141,8 +141,11 @@ class Record:
         finally:
             os.close(descriptor)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in one write transaction on the file that is there now."""
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one write transaction on the file that is there now.
+
+        For others only where there is no event: what they write is made anew from other files.
+        """
         while True:
             connection, result, done = self.db, None, False
             try:
@@ -156,7 +159,7 @@ class Record:
                 return cast(T, result)
 
     def _commit(self, db: sqlite3.Connection, event: Event) -> None:
-        """Number an event, apply and append it, inside a transaction of `_write`."""
+        """Number an event, apply and append it, inside a transaction of `write`."""
         (event["seq"],) = db.execute(
             "UPDATE sequence SET last = last + 1 RETURNING last"
         ).fetchone()
@@ -170,7 +173,7 @@ class Record:
     def emit(self, kind: str, run_id: str = "", **payload: Any) -> Event:
         """Append an event and apply it."""
         event = make_event(kind, run_id, **payload)
-        self._write(lambda db: self._commit(db, event))
+        self.write(lambda db: self._commit(db, event))
         return event
 
     def create_run(self, kind: str, workdir: str | os.PathLike, **fields: Any) -> str:
@@ -243,7 +246,7 @@ class Record:
             return found
 
         try:
-            return self._write(swap)
+            return self.write(swap)
         except sqlite3.IntegrityError:
             raise Busy("another run is live in the working directory") from None
 

@@ -172,5 +172,6 @@ CREATE TABLE indexed_logs (
     path TEXT PRIMARY KEY,
     run_id TEXT NOT NULL DEFAULT '',
     size INTEGER NOT NULL,                  -- bytes indexed
-    mtime_ns INTEGER NOT NULL
+    mtime_ns INTEGER NOT NULL,
+    head TEXT NOT NULL                      -- digest of its beginning: another once it is written anew
 );
