@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dsaflow.cli.common import ConfigOption, ProfileOption, Setup, load_setup, report_errors
+from dsaflow.errors import ConfigError
 from dsaflow.names import PRODUCTS
 
 if TYPE_CHECKING:
@@ -232,15 +233,21 @@ class _Request:
         return _end(Exit.WITHHELD, f"{group_id} is {result['state']}: {result['reason']}")
 
 
+def forget(group_id: str, configfile: ConfigOption = None, profile: ProfileOption = None) -> None:
+    """Forget a request (cancelled, say), so that later runs do not make it; products stay."""
+    from dsaflow.planning.requests import withdraw_request
+
+    if not withdraw_request(load_setup(configfile, profile).config, group_id):
+        raise ConfigError(f"{group_id} was not asked for; mosaics of the plan cannot be forgotten")
+    typer.echo(f"{group_id} is forgotten")
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(no_args_is_help=True, help="Make mosaics.")
 
-    @group.callback()
-    def _callback() -> None:
-        """Keep `create` a command of its own."""
-
-    group.command(name="create")(create)
+    group.command()(create)
+    group.command()(forget)
     app.add_typer(group, name="mosaic")
 
 

@@ -131,6 +131,21 @@ def add_request(config: "Config", window: Window) -> bool:
         return True
 
 
+def withdraw_request(config: "Config", group_id: str) -> bool:
+    """Forget a window by its mosaic's id, so that later plans do without it; False where it is unknown.
+
+    What was made of it stays. A mosaic that the plan makes by itself is not affected.
+    """
+    path = Path(product("requests", config.paths.results))
+    with exclusive(path.with_suffix(".lock")):
+        windows = read_requests(config)
+        kept = [w for w in windows if window_id(config, w) != group_id]
+        if len(kept) == len(windows):
+            return False
+        write_json(path, {"format": _FORMAT, "windows": [asdict(w) for w in kept]})
+        return True
+
+
 def _same(one: Window, two: Window) -> bool:
     return (one.centre, one.n_tiles) == (two.centre, two.n_tiles) and (
         abs(one.mid_mjd - two.mid_mjd) < _SAME_D

@@ -22,6 +22,7 @@ from dsaflow.planning.requests import (
     add_request,
     fullest_strip,
     tiles_in,
+    withdraw_request,
 )
 from dsaflow.publish import find_tombstone, verify
 from dsaflow.runs import launch
@@ -238,23 +239,32 @@ def create(
         run = live_run(record, group_id)
         if run is not None:
             return Created(group_id, run["run_id"], "live")
-        if isinstance(mosaic, RequestedMosaic) and not mosaic.planned:
-            add_request(config, _window_of(mosaic))
-        run_id = launch.submit(
-            record,
-            config,
-            kind="mosaic",
-            targets=targets(config, group_id, photometry),
-            profile=profile,
-            configfiles=configfiles,
-            workdir=workdir,
-            group_ids=[group_id],
-            options={"photometry": photometry},
-            priority=priority,
-            requested_by=requested_by,
-            idempotency_key=idempotency_key,
-            force=force,
+        # before the run, whose plan must know the mosaic
+        kept = (
+            isinstance(mosaic, RequestedMosaic)
+            and not mosaic.planned
+            and add_request(config, _window_of(mosaic))
         )
+        try:
+            run_id = launch.submit(
+                record,
+                config,
+                kind="mosaic",
+                targets=targets(config, group_id, photometry),
+                profile=profile,
+                configfiles=configfiles,
+                workdir=workdir,
+                group_ids=[group_id],
+                options={"photometry": photometry},
+                priority=priority,
+                requested_by=requested_by,
+                idempotency_key=idempotency_key,
+                force=force,
+            )
+        except DsaflowError:
+            if kept:
+                withdraw_request(config, group_id)
+            raise
         record.emit("group", run_id, **_description(config, mosaic))
         return Created(group_id, run_id, "queued")
 
