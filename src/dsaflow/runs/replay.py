@@ -1,6 +1,7 @@
 """From the events to a new SQLite file."""
 
 import heapq
+import math
 import os
 import sqlite3
 from collections import Counter
@@ -71,7 +72,7 @@ def ordered_events(folder: Path) -> Iterator[Event]:
     """Events of all runs in the order in which they were applied.
 
     A file is opened when its first event is due: a record has many files, few of them at a time.
-    An event without a number (SQLite was away) follows the one before it in its file.
+    An event without a number (SQLite was away) stays beside its neighbour in its file.
     """
     paths = [folder / "operations.jsonl", *sorted(folder.glob("*/events.jsonl"))]
     files = []
@@ -80,7 +81,7 @@ def ordered_events(folder: Path) -> Iterator[Event]:
         if first is not None:
             files.append((first[0], index))
     waiting = sorted(files, reverse=True)
-    heap: list[tuple[int, int, Event, Iterator[tuple[int, Event]]]] = []
+    heap: list[tuple[float, int, Event, Iterator[tuple[float, Event]]]] = []
     while heap or waiting:
         if waiting and (not heap or waiting[-1] <= heap[0][:2]):
             _, index = waiting.pop()
@@ -93,9 +94,17 @@ def ordered_events(folder: Path) -> Iterator[Event]:
             break
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, Event]]:
-    number = 0
-    if path.exists():
-        for event in read_events(path):
-            number = max(number, event.get("seq", 0))
+def _numbered(path: Path) -> Iterator[tuple[float, Event]]:
+    if not path.exists():
+        return
+    number, first = 0, list[Event]()
+    for event in read_events(path):
+        number = max(number, event.get("seq", 0))
+        if number:
+            yield from ((number, earlier) for earlier in first)
+            first = []
             yield number, event
+        else:
+            first.append(event)
+    # a file of which SQLite never knew: after all that it knew
+    yield from ((math.inf, event) for event in first)
