@@ -52,12 +52,12 @@ def check(record: Record, config: "Config") -> list[Event]:
     return _guarded(_check, record, config)
 
 
-def unready(record: Record, config: "Config", problems: list[str]) -> list[Event]:
-    """Tell that the HTTP service is not ready; `problems` say why. Never raises."""
-    found = [
-        Finding("service_unready", "service", "the service is not ready: " + "; ".join(problems))
-    ]
-    return _guarded(_tell_all, record, config, found)
+def unready(
+    record: Record, config: "Config", problems: list[str], who: str = "service"
+) -> list[Event]:
+    """Tell that the service (or the watcher) is not ready; `problems` say why. Never raises."""
+    message = f"the {who} is not ready: {'; '.join(problems)}"
+    return _guarded(_tell_all, record, config, [Finding("service_unready", who, message)])
 
 
 def high_water(record: Record, config: "Config") -> list[Event]:
