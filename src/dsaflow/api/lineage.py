@@ -1,5 +1,6 @@
 """Where a mosaic comes from: its inputs' verdicts and provenance, and the jobs that made them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,20 @@ from dsaflow.names import product
 from dsaflow.planning.plan import Plan
 from dsaflow.runs.record import Record, Row
 
+# Job that wrote each output last, by item and absolute path.
+Jobs = dict[tuple[str, str], Row]
 # Verdicts of one tile in the order of the stages.
 TILE_STAGES = ("convert", "flag", "gains", "calibrated", "tile")
 MOSAIC_STAGES = ("mosaic", "mosaic_qa", "photometry")
 
 
-def _step(stage: str, item: str, path: str, jobs: dict[tuple[str, str], Row]) -> Row | None:
+def _step(stage: str, item: str, path: str, jobs: Jobs) -> Row | None:
     """One stage's verdict, its provenance, and the job that wrote it; None where it is not there."""
     content = read_if_there(path)
     if content is None:
         return None
     provenance: dict[str, Any] = content["provenance"]
-    job = jobs.get((item, path))
+    job = jobs.get((item, os.path.abspath(path)))
     return {
         "stage": stage,
         "item": item,
@@ -39,9 +42,8 @@ def _step(stage: str, item: str, path: str, jobs: dict[tuple[str, str], Row]) ->
     }
 
 
-def _writers(record: Record, items: list[str]) -> dict[tuple[str, str], Row]:
-    """Job that wrote each output last, by item and path."""
-    found: dict[tuple[str, str], Row] = {}
+def _writers(record: Record, items: list[str]) -> Jobs:
+    found: Jobs = {}
     for first in range(0, len(items), 500):
         part = items[first : first + 500]
         marks = ", ".join("?" for _ in part)
@@ -50,7 +52,7 @@ def _writers(record: Record, items: list[str]) -> dict[tuple[str, str], Row]:
             part,
         )
         for row in rows:
-            found |= {(row["item"], output): row for output in row["outputs"]}
+            found |= {(row["item"], os.path.abspath(output)): row for output in row["outputs"]}
     return found
 
 

@@ -154,16 +154,17 @@ class Stage(Answer):
 
     rule: str
     done: int
+    total: int
     running: int
     failed: int
-    seconds: float | None = Field(description="so far, or that it took")
-    expected_s: float | None = Field(description="of one job, from history")
+    seconds: float | None = Field(description="sum over its jobs so far")
+    expected_s: float | None = Field(description="that sum at the end, from history")
 
 
 class Progress(Answer):
     """How far a run, or one mosaic of it, is."""
 
-    stage: str | None = Field(description="rule that runs now, or ran last")
+    stage: str = Field(description="rule that runs now, or ran last")
     done: int
     total: int
     seconds: float | None = Field(description="since the start")
