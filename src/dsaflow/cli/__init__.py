@@ -47,21 +47,6 @@ def simulate(
 
 
 @app.command()
-def retract(
-    group_id: str,
-    reason: Annotated[str, typer.Option(help="why, for whoever finds the tombstone")],
-    configfile: ConfigOption = None,
-    profile: ProfileOption = None,
-) -> None:
-    """Retract a published mosaic; the tombstone outlives any re-run."""
-    from dsaflow.publish import retract as retract_mosaic
-
-    published = load_setup(configfile, profile).config.paths.published
-    state = retract_mosaic(group_id, reason, published)
-    typer.echo(f"{group_id}: {state['state']}")
-
-
-@app.command()
 def demo(
     profile: Annotated[str, typer.Option(help="Snakemake profile")] = "profiles/demo",
 ) -> None:

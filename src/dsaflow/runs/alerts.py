@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dsaflow.runs import conditions
@@ -191,7 +190,7 @@ def _outcome(
     last: dict[str, Any] = earlier[0] if earlier else {"state": "", "time_s": 0.0}
     if any(row["state"] in (SENT, DRY_RUN) for row in earlier):
         return ("" if last["state"] == DEDUPLICATED else DEDUPLICATED), ""
-    if options.silence_until and now_s < silence_end_s(options.silence_until):
+    if options.silence_until and now_s < conditions.silence_end_s(options.silence_until):
         return ("" if last["state"] == SILENCED else SILENCED), ""
     if options.dry_run or not options.channels:
         return DRY_RUN, "" if options.dry_run else "alerts.channels is empty"
@@ -202,12 +201,6 @@ def _outcome(
     errors = "; ".join(f"{d.channel}: {d.error}" for d in deliveries if d.error)
     reached = any(not d.error for d in deliveries)
     return (SENT if reached else FAILED), errors
-
-
-def silence_end_s(text: str) -> float:
-    """Unix time of ``alerts.silence_until``; without a zone it is UTC."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @contextmanager

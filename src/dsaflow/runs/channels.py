@@ -132,6 +132,15 @@ def _channel(url: str) -> Any:
     return channel
 
 
+def check_channel(url: str) -> str:
+    """What is wrong with a channel's URL; empty if nothing is. Nothing is sent."""
+    try:
+        _channel(expand(url))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def _shown(channel: Any, url: str) -> str:
     """Name of a channel for records: without secrets and options."""
     return url if url.startswith("file://") else channel.url(privacy=True).split("?")[0]

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,3 +248,9 @@ def _ask_ready(url: str) -> str:
 
 def _limits(config: "Config", name: str) -> list[float]:
     return sorted({rule.limit for rule in config.alerts.rules if rule.rule == name})
+
+
+def silence_end_s(text: str) -> float:
+    """Unix time of ``alerts.silence_until``; without a zone it is UTC."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
