@@ -168,7 +168,7 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table; what is None or empty stays blank."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

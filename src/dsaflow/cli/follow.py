@@ -18,6 +18,7 @@ from dsaflow.runs.states import State
 from dsaflow.runs.times import unix_text
 
 if TYPE_CHECKING:
+    from dsaflow.config import Config
     from dsaflow.runs.record import Record, Row
 
 
@@ -32,11 +33,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def describe(run: "Row", progress: dict[str, Any]) -> str:
+def describe(run: "Row", progress: dict[str, Any], waits_for: str = "") -> str:
     """One line on where a run stands, without its counts."""
     state = State(run["state"])
     if state is State.QUEUED:
-        return "queued: another run is live"
+        return f"queued: {waits_for}" if waits_for else "queued"
     if state is State.PAUSED:
         reason = (run["error_message"] or "").splitlines()[:1]
         again = unix_text(run["next_retry_s"]) or "soon"
@@ -46,17 +47,33 @@ def describe(run: "Row", progress: dict[str, Any]) -> str:
     return state.lower()
 
 
+def why_queued(record: "Record", config: "Config", run: "Row") -> str:
+    """Why a run that is queued does not start; empty where it is about to, or runs."""
+    from dsaflow.runs.clean import above_high_water
+
+    if run["state"] != State.QUEUED:
+        return ""
+    live = record.live_run(run["workdir"])
+    if live is not None:
+        return f"behind run {live['run_id']} ({live['state']})"
+    if above_high_water(config):
+        return "the results disk is fuller than clean.high_water (see `dsaflow clean`)"
+    return ""
+
+
 class Follower:
     """Shows how the run of a mosaic gets on; call `update` at each look at it.
 
     Parameters
     ----------
     record : Record
+    config : Config
     group_id : str
     """
 
-    def __init__(self, record: "Record", group_id: str) -> None:
+    def __init__(self, record: "Record", config: "Config", group_id: str) -> None:
         self.record = record
+        self.config = config
         self.group_id = group_id
         self.console = console()
         self._bar: Progress | None = None
@@ -88,7 +105,7 @@ class Follower:
         from dsaflow.runs.progress import group_progress
 
         progress = group_progress(self.record, self.group_id)
-        text = describe(run, progress)
+        text = describe(run, progress, why_queued(self.record, self.config, run))
         done, total = progress.get("done") or 0, progress.get("total") or None
         if self._bar is not None and self._task is not None:
             expected_s = progress.get("expected_s")

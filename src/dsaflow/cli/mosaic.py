@@ -174,7 +174,7 @@ class _Request:
 
         typer.echo(f"run {run_id}")
         try:
-            with Follower(self.record, self.mosaic.group_id) as follower:
+            with Follower(self.record, self.setup.config, self.mosaic.group_id) as follower:
                 return launch.wait(
                     self.record, self.setup.config, run_id, poll_s=poll_s,
                     timeout_s=max(timeout_s, 0.0), on_poll=follower.update,
@@ -195,11 +195,13 @@ class _Request:
 
     def _judge(self, run: "Row") -> Exit:
         """Exit code of a run that ended, or did not in time."""
+        from dsaflow.cli.follow import why_queued
         from dsaflow.runs.states import FINISHED
 
         run_id = run["run_id"]
         if run["state"] == "QUEUED":
-            return _end(Exit.BUSY, f"busy: run {run_id} still waits for another run's end")
+            reason = why_queued(self.record, self.setup.config, run)
+            return _end(Exit.BUSY, f"busy: run {run_id} still waits {reason}".rstrip())
         if run["state"] not in FINISHED:
             return _end(Exit.TIMED_OUT, f"timed out: run {run_id} goes on ({run['state']})")
         if run["state"] == "CANCELED":

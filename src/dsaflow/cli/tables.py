@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dsaflow.cli.common import print_table
+from dsaflow.cli.common import print_table, say
 from dsaflow.runs.times import utc_text
 
 if TYPE_CHECKING:
@@ -17,9 +17,12 @@ def print_request(mosaic: "RequestedMosaic") -> None:
     ]
     rows += [(minutes, "", "missing") for minutes in mosaic.missing_min]
     middle = "transit" if mosaic.kind == "centred" else "middle"
-    print_table(
+    say(
         f"{mosaic.group_id}: {len(mosaic.tiles)} of {mosaic.n_tiles} tiles of {mosaic.strip} "
-        f"about the {middle} of {mosaic.centre} at {utc_text(mosaic.mid_mjd)}",
+        f"about the {middle} of {mosaic.centre} at {utc_text(mosaic.mid_mjd)}"
+    )
+    print_table(
+        "",
         ["tile", f"min from {middle}", ""],
         [[tile, f"{minutes:+.1f}", note] for minutes, tile, note in sorted(rows)],
     )
