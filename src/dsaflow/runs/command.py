@@ -15,6 +15,7 @@ from dsaflow.fileio import digest, read_json, write_json
 
 # No option can be made of these: none starts with "-", and there is no shell.
 _TARGET = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+:@,~ -]*", re.ASCII)
+_RULE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PROFILE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+ -]*", re.ASCII)
 # Sections that say how runs are looked after, not what they make.
 _OPERATION = ("runs", "api", "alerts", "watch", "clean")
@@ -41,13 +42,21 @@ def check(workdir: Path, targets: Sequence[str], profile: str, configfiles: Sequ
             raise ConfigError(f"no such configuration file: {file}")
 
 
+def allow_rules(rules: Sequence[str]) -> list[str]:
+    """Arguments that let Snakemake run these rules only: what others would make is taken as it is."""
+    for rule in rules:
+        if not _RULE.fullmatch(rule):
+            raise ConfigError(f"{rule!r} is no name of a rule")
+    return ["--allowed-rules", *rules] if rules else []
+
+
 def snakemake(row: dict[str, Any]) -> list[str]:
     """Command that runs (or goes on with) a run.
 
     Parameters
     ----------
     row : dict
-        The run: targets, profile, configfiles, workdir.
+        The run: targets, profile, configfiles, workdir, arguments (as `allow_rules` gives them).
 
     Raises
     ------
@@ -60,7 +69,8 @@ def snakemake(row: dict[str, Any]) -> list[str]:
     loggers = content.get("logger") or []
     loggers = [loggers] if isinstance(loggers, str) else list(loggers)
     # targets first: --configfile takes all words that follow it
-    command = [*_base(row), "--rerun-incomplete"]
+    rules = allow_rules(row["arguments"][1:])
+    command = [*_base(row), *rules, "--rerun-incomplete"]
     return command if "dsaflow" in loggers else [*command, "--logger", *loggers, "dsaflow"]
 
 
@@ -105,6 +115,7 @@ class FailedForGood:
         self.row = row
         self.content = {
             "targets": sorted(row["targets"]),
+            "arguments": row["arguments"],
             "workdir": str(workdir),
             "profile": row["profile"],
             "profile_hash": digest(profile.read_text() if profile.is_file() else ""),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dsaflow.errors import ConfigError, DsaflowError
 from dsaflow.fileio import exclusive, read_json, write_json
-from dsaflow.runs import recover
-from dsaflow.runs.command import FailedForGood, check
+from dsaflow.runs import alerts, clean, recover
+from dsaflow.runs.command import FailedForGood, allow_rules, check
 from dsaflow.runs.processes import Identity
 from dsaflow.runs.record import Busy, Record, Row, new_run_id
 from dsaflow.runs.spawn import config_file, refuse_other_host, spawn, supervised
@@ -46,6 +46,7 @@ def submit(
     priority: int = 10,
     requested_by: str = "",
     idempotency_key: str | None = None,
+    rules: Sequence[str] = (),
     force: bool = False,
 ) -> str:
     """Put a run into the queue; nothing starts before `dispatch`.
@@ -74,6 +75,8 @@ def submit(
         Default: the user.
     idempotency_key : str, optional
         A second request with the same key is the first one's run.
+    rules : sequence of str
+        Only these may run; what others would make is taken as it is. None: all may.
     force : bool
         Try even if the same run failed for good before.
 
@@ -91,6 +94,7 @@ def submit(
     place = Path(workdir).resolve()
     names, files = [str(target) for target in targets], [str(file) for file in configfiles]
     fields = {"targets": names, "profile": str(profile), "configfiles": files}
+    fields |= {"arguments": allow_rules(rules)}
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is no kind of run: {', '.join(KINDS)}")
     check(place, names, str(profile), files)
@@ -130,7 +134,10 @@ def dispatch(record: Record, config: "Config", workdir: str | os.PathLike = ".")
     """
     place = str(Path(workdir).resolve())
     waiting = [row for row in record.queued() if row["workdir"] == place]
-    if not waiting or record.live_run(place) is not None or _disk_is_full(config):
+    if not waiting or record.live_run(place) is not None:
+        return None
+    if clean.above_high_water(config):
+        alerts.high_water(record, config)
         return None
     me = Identity.of(os.getpid())
     assert me is not None
@@ -145,14 +152,6 @@ def dispatch(record: Record, config: "Config", workdir: str | os.PathLike = ".")
         if mine and not _stopped(record, config, row):
             return row["run_id"]
     return None
-
-
-def _disk_is_full(config: "Config") -> bool:
-    try:
-        from dsaflow.runs.clean import above_high_water
-    except ImportError:
-        return False
-    return above_high_water(config)
 
 
 def _stopped(record: Record, config: "Config", row: Row) -> bool:
