@@ -3,6 +3,7 @@ rule image_tile:
     input:
         calibrated=rules.apply_calibration.output.verdict,
         manifest=rules.apply_calibration.output.manifest,
+        catalog=tile_catalog,
     output:
         image=product("tile_image"),
         residual=product("tile_residual"),

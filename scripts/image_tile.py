@@ -19,7 +19,14 @@ def work(config):
         **{k: v for k, v in calibrated.numbers.items() if k.startswith(("scale", "rung"))},
     }
     outputs = {key: snakemake.output[key] for key in IMAGES}
-    return image_tile(snakemake.params.ms, outputs, config, provenance, threads=snakemake.threads)
+    return image_tile(
+        snakemake.params.ms,
+        outputs,
+        config,
+        provenance,
+        threads=snakemake.threads,
+        catalog_path=snakemake.input.catalog,
+    )
 
 
 run_stage(snakemake, work)

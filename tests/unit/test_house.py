@@ -88,6 +88,8 @@ def test_truth_is_independent(path):
             "simulate.night",
             "simulate.night.run",
         }
+    elif within(mine, "validation"):
+        return  # the referee knows both sides; who may import it: test_nobody_imports_the_referee
     elif within(mine, "config"):
         settings = {m for m in used if within(m, "simulate")}
         assert all(within(m, "simulate.settings") for m in settings)
@@ -113,10 +115,18 @@ def test_stages_do_not_import_one_another(path):
 @pytest.mark.parametrize("path", MODULES, ids=ids)
 def test_shared_modules_import_no_stage(path):
     mine = name_of(path)
-    if stage_of(mine) or mine.split(".")[0] in ("cli", "demo", "runs", "api"):
+    if stage_of(mine) or mine.split(".")[0] in ("cli", "demo", "runs", "api", "validation"):
         return
     used = {m.removeprefix("dsaflow.") for m in imports(path) if within(m, "dsaflow")}
     assert not [m for m in used if stage_of(m)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_nobody_imports_the_referee(path):
+    mine = name_of(path)
+    if mine.split(".")[0] in ("cli", "validation"):
+        return
+    assert not [m for m in imports(path) if within(m, "dsaflow.validation")]
 
 
 # Who stands above whom: nothing imports what is above it, nor what is beside it.

@@ -1,6 +1,7 @@
 """The `dsaflow` command: what it prints is what the workflow will do, or has done."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,6 +55,29 @@ def demo(
     from dsaflow.demo import run_demo
 
     raise typer.Exit(run_demo(profile))
+
+
+@app.command()
+def validate(
+    ladder: Annotated[bool, typer.Option("--ladder", help="one effect after the other")] = False,
+    folder: Annotated[Path, typer.Option(help="for the data and the figure")] = Path("ladder"),
+    nights: Annotated[int, typer.Option(min=1, help="nights a sky")] = 2,
+    seed: Annotated[list[int] | None, typer.Option(help="skies; default: 1")] = None,
+    only: Annotated[str, typer.Option(help="rungs with this in their name")] = "",
+    configfile: ConfigOption = None,
+    profile: ProfileOption = "profiles/demo",
+) -> None:
+    """Run the stages on simulated nights and score them against the truth, effect by effect."""
+    from dsaflow.validation.ladder import climb, describe, draw
+
+    if not ladder:
+        raise typer.BadParameter("choose what to validate: --ladder")
+    results = climb(load_setup(configfile, profile).config, folder, nights, seed or [1], only)
+    if not results:
+        raise typer.BadParameter(f"no rung has {only!r} in its name")
+    draw(results, folder / "ladder.png")
+    typer.echo(describe(results))
+    typer.echo(f"figure: {folder / 'ladder.png'}")
 
 
 for _name in ("runs", "mosaic", "show", "serve", "operate"):

@@ -303,7 +303,11 @@ class Image(Section):
     )
     clean_sigma: Positive = Field(5.0, description="sigma; first CLEAN, without mask")
     mask_sigma: Positive = Field(
-        1.5, description="sigma; second CLEAN, within the mask of the first"
+        1.5, description="sigma; second CLEAN, within the mask of the first and the catalogue"
+    )
+    catalog_mask_sigma: Positive = Field(
+        3.0,
+        description="sigma of the first CLEAN's residual; catalogue sources that should be brighter are in the second mask, else their forced fluxes are 4 % low at 5 to 10 sigma",
     )
     minor_gain: Fraction = Field(0.1, description="of a peak, taken by one CLEAN component")
     major_gain: Fraction = Field(

@@ -10,6 +10,7 @@ import radler
 from numpy.typing import NDArray
 
 from dsaflow.imaging.gridding import Gridder
+from dsaflow.imaging.known import KnownSources
 from dsaflow.imaging.restore import clipped_rms, fit_beam, grow
 from dsaflow.imaging.skymodel import BeamModel
 
@@ -74,8 +75,9 @@ def deconvolve(
     psf: NDArray,
     options: "Image",
     threads: int = 1,
+    known: KnownSources | None = None,
 ) -> CleanResult:
-    """Two runs of CLEAN: to `clean_sigma` without a mask, then to `mask_sigma` within its own mask.
+    """Two runs of CLEAN: to `clean_sigma` without a mask, then to `mask_sigma` within a mask.
 
     Parameters
     ----------
@@ -87,12 +89,14 @@ def deconvolve(
     psf : float32 ndarray, shape (size, size)
     options : Image
     threads : int
+    known : KnownSources, optional
+        Catalogue sources, in the mask from `catalog_mask_sigma` of the first run's residual on.
 
     Notes
     -----
     Driven from Python, radler's own automatic mask lacks the components just found: the mask of the
-    second run is made here (pixels with model, grown by one). A perform after which the residual's rms
-    is larger (a minor loop can diverge) is taken back, and repeated to a lesser depth.
+    second run is made here (pixels with model and known sources, grown by one). A perform after which
+    the residual's rms is larger (a minor loop can diverge) is taken back, and repeated to a lesser depth.
     """
     state = _State(gridder.image(data, weights), data)
     gain = min(options.major_gain, max(1.0 - CYCLE_FACTOR * largest_sidelobe(psf), LEAST_GAIN))
@@ -100,9 +104,13 @@ def deconvolve(
         for sigma, masked in ((options.clean_sigma, False), (options.mask_sigma, True)):
             settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
             if masked:
-                if not state.model.any():
+                mask = state.model != 0
+                if known is not None:
+                    least_jy = options.catalog_mask_sigma * clipped_rms(state.residual)
+                    mask |= known.mask(mask.shape, least_jy)
+                if not mask.any():
                     break
-                settings.fits_mask = str(_write_mask(grow(state.model != 0), Path(scratch)))
+                settings.fits_mask = str(_write_mask(grow(mask), Path(scratch)))
             run_gain = gain
             for _ in range(options.major_iterations):
                 before, kept = clipped_rms(state.residual), state.model.copy()

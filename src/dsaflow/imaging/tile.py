@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsaflow.catalog import Catalog, read_catalog
 from dsaflow.errors import ReasonCode
 from dsaflow.imaging.beam import DriftBeam, beam_centres_lm, check_field
 from dsaflow.imaging.clean import CleanResult, deconvolve
 from dsaflow.imaging.frame import ApparentFrame
 from dsaflow.imaging.gridding import Gridder
+from dsaflow.imaging.known import known_sources
 from dsaflow.imaging.products import SubBand, TileImages, write_images
 from dsaflow.imaging.restore import Restorer, clipped_rms, fit_beam, noise_map
 from dsaflow.imaging.skymodel import BeamModel
@@ -33,6 +35,8 @@ def image_visibilities(
     sefd_jy: float,
     threads: int = 1,
     ms_path: str | os.PathLike | None = None,
+    catalog: Catalog | None = None,
+    default_index: float = -0.7,
 ) -> TileImages:
     """Grid, deconvolve and restore one tile's calibrated visibilities.
 
@@ -48,6 +52,10 @@ def image_visibilities(
     threads : int
     ms_path : path-like, optional
         The Measurement Set with the same visibilities, for the engine "wsclean" alone.
+    catalog : Catalog, optional
+        Sources that are cleaned as deep as bright ones (not by the engine "wsclean").
+    default_index : float
+        Spectral index of catalogue sources without one.
 
     Raises
     ------
@@ -83,7 +91,12 @@ def image_visibilities(
         psf, clean = run_wsclean(ms_path, sky, options, threads)
     else:
         psf = gridder.image(np.ones_like(stokes.data), weights)
-        clean = deconvolve(gridder, sky, stokes.data, weights, psf, options, threads)
+        known = None
+        if catalog is not None:
+            known = known_sources(
+                catalog, frame, sky.reference, pixel_rad, sky.freq_hz, default_index
+            )
+        clean = deconvolve(gridder, sky, stokes.data, weights, psf, options, threads, known)
     images = _restore(psf, clean, sky, frame, vis, options)
     images.numbers = _numbers(images, clean) | {
         "radiometer_jy": thermal_noise_jy(
@@ -209,6 +222,7 @@ def image_tile(
     config: "Config",
     provenance: dict[str, Any],
     threads: int = 1,
+    catalog_path: str | os.PathLike | None = None,
 ) -> Verdict:
     """Image a calibrated Measurement Set and write the tile's FITS products.
 
@@ -223,6 +237,8 @@ def image_tile(
         tile, input_hash, config_hash, version, rung, scale, scale_err_relative, scale_systematic:
         written to the headers where given.
     threads : int
+    catalog_path : path, optional
+        The strip's reference catalogue, whose sources CLEAN's second mask holds.
 
     Returns
     -------
@@ -243,6 +259,8 @@ def image_tile(
         config.instrument.sefd_jy,
         threads,
         ms_path,
+        None if catalog_path is None else read_catalog(catalog_path),
+        config.calibrate.default_spectral_index,
     )
     verdict = judge(images, config.image, provenance)
     write_images(images, vis, outputs, provenance)

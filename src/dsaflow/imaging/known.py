@@ -1,0 +1,68 @@
+"""Catalogue sources in a tile's image: where CLEAN may go deep, so that what is measured there is cleaned.
+
+A source that CLEAN leaves in the residual keeps the dirty beam's shape; a fit of the restoring beam
+then finds too little of it (4 to 5 % at 5 to 10 sigma with 48 stations).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsaflow.catalog import Catalog
+from dsaflow.geometry import separation_rad
+from dsaflow.imaging.frame import ApparentFrame
+
+REACH_RAD = np.radians(20.0)  # wider than any image; the projection folds beyond 90 deg
+
+
+@dataclass(frozen=True)
+class KnownSources:
+    """Pixels (row, column) and apparent fluxes [Jy] of catalogue sources, arrays of shape (n,)."""
+
+    row: NDArray
+    column: NDArray
+    apparent_jy: NDArray
+
+    def mask(self, shape: tuple[int, int], least_jy: float) -> NDArray:
+        """Pixels of the sources with at least this apparent flux, bool of `shape`."""
+        mask = np.zeros(shape, bool)
+        bright = self.apparent_jy >= least_jy
+        mask[self.row[bright], self.column[bright]] = True
+        return mask
+
+
+def known_sources(
+    catalog: Catalog,
+    frame: ApparentFrame,
+    beam: NDArray,
+    pixel_rad: float,
+    freq_hz: float,
+    default_index: float,
+) -> KnownSources:
+    """Place a catalogue on an image.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    frame : ApparentFrame
+    beam : ndarray, shape (size, size)
+        Reference primary beam.
+    pixel_rad : float
+        In apparent direction cosine.
+    freq_hz : float
+        Of the image.
+    default_index : float
+        Spectral index where the catalogue has none.
+    """
+    size = beam.shape[0]
+    near = separation_rad(frame.ra_deg, frame.dec_deg, catalog.ra_deg, catalog.dec_deg) < REACH_RAD
+    catalog = catalog.select(near)
+    cosines = frame.cosines(catalog.ra_deg, catalog.dec_deg) / pixel_rad
+    column = size // 2 - np.rint(cosines[:, 0]).astype(int)
+    row = size // 2 + np.rint(cosines[:, 1]).astype(int)
+    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    alpha = np.where(np.isnan(catalog.spectral_index), default_index, catalog.spectral_index)
+    flux = (catalog.flux_jy * (freq_hz / catalog.frequency_hz) ** alpha)[inside]
+    row, column = row[inside], column[inside]
+    return KnownSources(row, column, flux * beam[row, column])
