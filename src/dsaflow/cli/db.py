@@ -48,6 +48,8 @@ def check(
     """Check its integrity; exit code 1 where it is damaged (then: `dsaflow db rebuild`)."""
     import sqlite3
 
+    from dsaflow.errors import EnvironmentProblem
+
     record = open_record(load_setup(configfile, profile).config)
     counts: dict[str, int] = {}
     try:
@@ -58,7 +60,7 @@ def check(
         ]
         for table in ("runs", "jobs", "mosaic_groups", "products", "quarantine", "alerts"):
             (counts[table],) = record.db.execute(f"SELECT count(*) FROM {table}").fetchone()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, EnvironmentProblem) as error:
         problems = [str(error)]
     if as_json:
         print_json({"path": str(record.database), "problems": problems, "rows": counts})
