@@ -140,7 +140,10 @@ def parse_group_id(identifier: str) -> tuple[str, datetime, str]:
     if not re.fullmatch(WILDCARD_PATTERNS["group_id"], identifier):
         raise ConfigError(f"{identifier!r} is not a group_id")
     centre, mid, config_hash = identifier.rsplit("_", 2)
-    return centre, parse_tile_id(mid), config_hash
+    try:
+        return centre, parse_tile_id(mid), config_hash
+    except ValueError:
+        raise ConfigError(f"{identifier!r} names a time that does not exist") from None
 
 
 def strip_name(declination_deg: float) -> str:

@@ -92,6 +92,7 @@ def _document_token(app: FastAPI) -> None:
         refusals = errors.documented_plain(401, 403, 413)
         for path in schema["paths"].values():
             for method, operation in path.items():
+                _errors_are_json(operation["responses"])
                 if method in _CHANGES:
                     operation["security"] = [{"token": []}]
                     operation["responses"] |= refusals
@@ -99,3 +100,11 @@ def _document_token(app: FastAPI) -> None:
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _errors_are_json(responses: dict[str, Any]) -> None:
+    """An error of a route that streams is JSON too; FastAPI documents it as a stream."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status >= "400" and "text/event-stream" in content:
+            content["application/json"] = content.pop("text/event-stream")

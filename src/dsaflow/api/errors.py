@@ -146,11 +146,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> JSONResponse:
-        codes = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 400: "INVALID"}
-        code = codes.get(error.status_code, "REFUSED")
-        return ApiError(
-            error.status_code, code, str(error.detail), headers=error.headers
-        ).response()
+        codes = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 422: "INVALID"}
+        # what cannot be parsed is as invalid as what does not fit
+        status = 422 if error.status_code == 400 else error.status_code
+        code = codes.get(status, "REFUSED")
+        return ApiError(status, code, str(error.detail), headers=error.headers).response()
 
     @app.exception_handler(sqlite3.Error)
     def _database(_: Request, error: sqlite3.Error) -> JSONResponse:

@@ -1,12 +1,11 @@
 """Jobs: executions of rules, and their logs."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse
 
 from dsaflow.api.errors import ApiError, documented, not_found
 from dsaflow.api.models import Job, Page, page_of
@@ -22,7 +21,7 @@ from dsaflow.api.settings import (
     Until,
     select_page,
 )
-from dsaflow.api.sse import Offset, follow
+from dsaflow.api.sse import Offset, follow, stream
 from dsaflow.runs.record import Row
 from dsaflow.runs.states import State
 
@@ -98,7 +97,6 @@ def _state(service: Service, job_id: str) -> tuple[bool, str]:
 @router.get("/{job_id}/logs", response_class=EventSourceResponse, responses=documented(404, 410))
 async def stream_job_log(
     here: Here, job: JobHere, path: Annotated[Path, Depends(_log_in_path)], offset: Offset
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventSourceResponse:
     """Log of a job as server-sent events; ids and the last event are as for runs."""
-    async for event in follow(path, offset, lambda: _state(here, job["job_id"])):
-        yield event
+    return stream(follow(path, offset, lambda: _state(here, job["job_id"])))

@@ -1,13 +1,12 @@
 """Mosaics: ask for one, watch it, read it, cancel, try again, publish, retract."""
 
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import FileResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse
 
 from dsaflow.api import files
 from dsaflow.api.errors import ApiError, documented, not_found
@@ -41,7 +40,7 @@ from dsaflow.api.settings import (
     StripInQuery,
     select_page,
 )
-from dsaflow.api.sse import LastEventId, follow, parse_offset
+from dsaflow.api.sse import LastEventId, follow, parse_offset, stream
 from dsaflow.fileio import to_plain
 from dsaflow.runs.record import Row
 from dsaflow.runs.states import State
@@ -232,7 +231,7 @@ def _log_from(here: Here, group: GroupHere, last_event_id: LastEventId = None) -
 @router.get("/{group_id}/logs", response_class=EventSourceResponse, responses=documented(404))
 async def stream_mosaic_log(
     here: Here, log: Annotated[tuple[Row, int], Depends(_log_from)]
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventSourceResponse:
     """Log of the run that makes a mosaic, as server-sent events, followed to its end.
 
     Ids are `<run_id>:<byte offset>`, since another run may make it the next time; `Last-Event-ID`
@@ -240,8 +239,7 @@ async def stream_mosaic_log(
     """
     run, offset = log
     run_id, path = run["run_id"], Path(run["log_path"])
-    async for event in follow(path, offset, run_state(here, run_id), run_id):
-        yield event
+    return stream(follow(path, offset, run_state(here, run_id), run_id))
 
 
 @router.get(

@@ -3,6 +3,8 @@
 import fcntl
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -100,6 +102,9 @@ def serve(service: Service, host: str, port: int, access_log: bool = False) -> N
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         )
+        # uvicorn shuts down and then raises the signal again: that would kill this process before
+        # it takes back its notice
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             uvicorn.Server(config).run()
         finally:

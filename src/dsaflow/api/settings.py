@@ -76,9 +76,14 @@ def _service(request: Request) -> Service:
 Here = Annotated[Service, Depends(_service)]
 
 
+# ASCII digits only, and times that exist (but for a 30 February, which nothing has)
+_SECOND = "(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])([0-5][0-9]){2}"
+
+
 def _exact(pattern: str) -> str:
-    # ASCII digits only, and the whole of the text
-    return "^" + pattern.replace(r"\d", "[0-9]") + "$"
+    """Pattern of a whole text, from one of `WILDCARD_PATTERNS`."""
+    second = WILDCARD_PATTERNS["tile"]
+    return "^" + pattern.replace(second, _SECOND).replace(r"\d", "[0-9]") + "$"
 
 
 GROUP_PATTERN = _exact(WILDCARD_PATTERNS["group_id"])

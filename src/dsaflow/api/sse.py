@@ -1,6 +1,7 @@
 """Logs as server-sent events: one event a line, its id the byte offset at which to go on."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import Depends, Header
-from fastapi.sse import ServerSentEvent
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from dsaflow.api.errors import ApiError
 
 CHUNK_BYTES = 1 << 18
 POLL_S = 0.5
+KEEP_ALIVE_S = 15.0
 _MAX_OFFSET = 1 << 62
 
 LastEventId = Annotated[
@@ -105,7 +107,7 @@ def _split(chunk: bytes) -> list[bytes]:
 
 async def follow(
     path: Path, offset: int, state: Callable[[], tuple[bool, str]], log: str = ""
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[bytes]:
     """Follow a log to the end of what writes it.
 
     Parameters
@@ -120,23 +122,43 @@ async def follow(
 
     Yields
     ------
-    ServerSentEvent
-        One a line; then ``end`` with the final state, once the writer is finished and the log is
-        drained.
+    bytes
+        Events, one a line of the log; then ``end`` with the final state, once the writer is finished
+        and the log is drained. Comments keep a quiet connection open.
 
     Notes
     -----
     The state is read before the log: what was written before the end is then in the log already.
     """
     prefix = f"{log}:" if log else ""
+    quiet_s = 0.0
     while True:
         finished, name = await to_thread.run_sync(state)
         lines, offset = await to_thread.run_sync(read_lines, path, offset, finished)
-        for text, position in lines:
-            yield ServerSentEvent(raw_data=text, id=f"{prefix}{position}")
         if lines:
-            continue
-        if finished:
-            yield ServerSentEvent(data={"state": name}, event="end", id=f"{prefix}{offset}")
+            quiet_s = 0.0
+            yield b"".join(
+                format_sse_event(data_str=text, id=f"{prefix}{position}")
+                for text, position in lines
+            )
+        elif finished:
+            final = json.dumps({"state": name})
+            yield format_sse_event(data_str=final, event="end", id=f"{prefix}{offset}")
             return
-        await asyncio.sleep(POLL_S)
+        elif quiet_s >= KEEP_ALIVE_S:
+            quiet_s = 0.0
+            yield KEEPALIVE_COMMENT
+        else:
+            await asyncio.sleep(POLL_S)
+            quiet_s += POLL_S
+
+
+def stream(events: AsyncIterator[bytes]) -> EventSourceResponse:
+    """Response that no cache keeps and no proxy buffers.
+
+    A route that yields its events itself would have FastAPI log a traceback for every client that goes
+    away (seen with 0.165).
+    """
+    return EventSourceResponse(
+        events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    )
