@@ -186,8 +186,8 @@ def test_light_curves_when_all_photometry_is_there(sky):
     assert strips() == []
 
 
-def target(name, time_mjd, cost=1, group_id="", input_s=0.0):
-    return Target((name,), time_mjd, cost, input_s, group_id)
+def target(name, time_mjd, cost=1, group_id="", input_s=0.0, raw_s=0.0):
+    return Target((name,), time_mjd, cost, raw_s, input_s, group_id)
 
 
 def test_newest_first_and_no_more_than_asked_for():
@@ -236,6 +236,20 @@ def test_what_was_tried_is_not_tried_again_without_new_data(watcher, state, erro
     assert watcher._untried([newer]) == [newer]
 
 
+def test_what_a_run_made_itself_is_no_news_but_what_arrived_meanwhile_is(watcher):
+    path = "results/a.json"
+    before_s = time.time()
+    run_id = watcher.record.create_run("watch", "x", targets=[path])
+    time.sleep(0.01)
+    during_s = time.time()
+    time.sleep(0.01)
+    watcher.record.transition(run_id, State.INITIALIZING)
+    watcher.record.transition(run_id, State.EXECUTOR_ERROR, error_class="permanent")
+    own = target(path, 1.0, input_s=during_s, raw_s=before_s)
+    arrived = target(path, 1.0, input_s=during_s, raw_s=during_s)
+    assert watcher._untried([own, arrived]) == [arrived]
+
+
 def test_a_transient_failure_is_tried_again_after_the_longest_backoff(watcher):
     one = target("results/a.json", 1.0, input_s=time.time() - 5)
     tried(watcher, one.paths[0], State.SYSTEM_ERROR, "transient")
@@ -254,7 +268,7 @@ def test_another_version_is_another_try(watcher):
 
 
 def test_a_target_is_untried_until_all_its_files_were_tried(watcher):
-    both = Target(("results/a.json", "results/b.json"), 1.0, 1, time.time() - 5, "g")
+    both = Target(("results/a.json", "results/b.json"), 1.0, 1, 0.0, time.time() - 5, "g")
     tried(watcher, "results/a.json", State.COMPLETE)
     assert watcher._untried([both]) == [both]
     tried(watcher, "results/b.json", State.COMPLETE)

@@ -46,8 +46,10 @@ class Target:
         UTC of the newest data in it.
     cost : int
         Tiles that still have to be imaged for it.
+    raw_s : float
+        Unix time of its newest raw file.
     input_s : float
-        Unix time of the newest file that it is made from.
+        Unix time of the newest file, raw or made, that it is made from.
     group_id : str
         Of a mosaic; else empty.
     """
@@ -55,6 +57,7 @@ class Target:
     paths: tuple[str, ...]
     time_mjd: float
     cost: int
+    raw_s: float
     input_s: float
     group_id: str = ""
 
@@ -121,6 +124,7 @@ class Look:
                     tuple(self.path(key, group_id=group_id) for key in keys),
                     max(self.plan.tile(tile).mid_mjd for tile in mosaic.tiles),
                     sum(image < raw_s for image in images),
+                    raw_s,
                     max(raw_s, *images),
                     group_id,
                 )
@@ -167,9 +171,10 @@ class Look:
 
     def _make(self, key: str, tile: PlannedTile, inputs_s: Iterable[float]) -> Iterator[Target]:
         """A tile's product, where one of its inputs is newer."""
-        newest_s = max(self.raw_s(tile.tile), *inputs_s, -math.inf)
+        raw_s = self.raw_s(tile.tile)
+        newest_s = max([raw_s, *inputs_s])
         if self.made_s(key, tile=tile.tile) < newest_s:
-            yield Target((self.path(key, tile=tile.tile),), tile.mid_mjd, 1, newest_s)
+            yield Target((self.path(key, tile=tile.tile),), tile.mid_mjd, 1, raw_s, newest_s)
 
     def _image(self, tile: PlannedTile) -> Iterator[Target]:
         inputs = []
@@ -251,7 +256,8 @@ class Look:
                 continue
             if self.made_s("variability_verdict", strip=strip) < max(stamps):
                 path = self.path("variability_verdict", strip=strip)
-                yield Target((path,), max(m.mid_mjd for m in mosaics), 0, max(stamps))
+                newest_mjd = max(m.mid_mjd for m in mosaics)
+                yield Target((path,), newest_mjd, 0, -math.inf, max(stamps))
 
 
 def choose(targets: list[Target], max_tiles: int) -> list[Target]:

@@ -171,22 +171,23 @@ class Watcher:
         return [paths.incoming, paths.calibrators, product("requests", paths.results)]
 
     def _untried(self, targets: list[Target]) -> list[Target]:
-        """Targets that no run has tried since their newest input came."""
+        """Targets that no run has tried with the inputs of now."""
         if not targets:
             return []
         marks = ", ".join("?" for _ in FINISHED)
         runs = self.record.select(
-            f"SELECT * FROM runs WHERE state IN ({marks}) AND created_s > ? ORDER BY created_s",
+            f"SELECT * FROM runs WHERE state IN ({marks}) AND ended_s > ? ORDER BY created_s",
             (*sorted(FINISHED), min(target.input_s for target in targets)),
         )
         last = {path: run for run in runs for path in run["targets"] if self._counts(run)}
-        return [
-            target
-            for target in targets
-            if not all(
-                path in last and last[path]["created_s"] > target.input_s for path in target.paths
+
+        def tried(path: str, target: Target) -> bool:
+            # products may be the run's own, raw files that came after its plan it has not seen
+            return path in last and (
+                last[path]["ended_s"] > target.input_s and last[path]["created_s"] > target.raw_s
             )
-        ]
+
+        return [t for t in targets if not all(tried(path, t) for path in t.paths)]
 
     def _counts(self, run: Row) -> bool:
         """Whether a finished run says that trying again is useless."""
