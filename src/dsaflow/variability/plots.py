@@ -83,12 +83,13 @@ def _draw(
     axes = figure.subplots(2, 2)
     start, end = candidate["start_mjd"], candidate["start_mjd"] + candidate["duration_days"]
     mjd, unit = curves.mjd, candidate["baseline_flux_jy"] / normal.level_jy[source]
-    model = 1 - candidate["depth"] * bank.dip[candidate["template_index"]]
+    fine = np.linspace(mjd[0], mjd[-1], 2000)
+    model = 1 - candidate["depth"] * bank.dip_at(candidate["template_index"], fine)
     error = np.sqrt(normal.variance[source] + candidate["excess"] ** 2) / unit
     for panel, title in ((axes[0, 0], "full curve"), (axes[0, 1], "zoom")):
         panel.axvspan(start, end, color="0.92")
         panel.errorbar(mjd, normal.flux[source] / unit, error, fmt="o", ms=4, color="k", capsize=2)
-        panel.plot(mjd, model, color="#d95f02", drawstyle="default")
+        panel.plot(fine, model, color="#d95f02", zorder=0)
         panel.set_title(title)
     margin = max(candidate["duration_days"], 2 * float(np.median(np.diff(mjd))))
     axes[0, 1].set_xlim(start - margin, end + margin)
@@ -108,8 +109,9 @@ def _draw(
         f"{candidate['rank']}: {candidate['source_id']}  RA {candidate['ra_deg']:.4f}°, "
         f"Dec {candidate['dec_deg']:+.4f}°  "
         f"baseline {1e3 * candidate['baseline_flux_jy']:.1f} mJy\n"
-        f"ln LR {candidate['log_likelihood_ratio']:.0f}, depth {candidate['depth']:.2f} ± "
-        f"{candidate['depth_err']:.2f}, {candidate['duration_days']:.1f} d, {candidate['template']}"
+        f"ln LR {candidate['log_likelihood_ratio']:.0f}, "
+        f"depth ({100 * candidate['depth']:.1f} ± {100 * candidate['depth_err']:.1f}) %, "
+        f"{candidate['duration_days']:.1f} d, {candidate['template']}"
         f"  {candidate['flags']}"
     )
     figure.savefig(path, dpi=100)

@@ -1,7 +1,7 @@
 """The bank of dip templates: shape, duration and mid time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,8 @@ class TemplateBank:
         Full width at half depth [d], centre [d].
     group_start : ndarray of int
         First template of each (shape, duration) group, ascending.
+    functions : list of callable
+        The shapes themselves, for drawing between the epochs.
     """
 
     dip: np.ndarray
@@ -38,6 +40,7 @@ class TemplateBank:
     duration_days: np.ndarray
     mid_mjd: np.ndarray
     group_start: np.ndarray
+    functions: list[Shape] = field(default_factory=list)
 
     @property
     def start_mjd(self) -> np.ndarray:
@@ -46,6 +49,11 @@ class TemplateBank:
 
     def __len__(self) -> int:
         return len(self.dip)
+
+    def dip_at(self, template: int, mjd: np.ndarray) -> np.ndarray:
+        """Dip of one template at any times [d]."""
+        phase = (mjd - self.mid_mjd[template]) / self.duration_days[template]
+        return self.functions[self.shape_index[template]](phase)
 
     @cached_property
     def square(self) -> np.ndarray:
@@ -157,6 +165,7 @@ def build_bank(
             nothing,
             nothing,
             nothing.astype(int),
+            list(shapes.values()),
         )
     return TemplateBank(
         np.concatenate(dips),
@@ -165,6 +174,7 @@ def build_bank(
         np.concatenate(widths),
         np.concatenate(mids),
         np.array(starts),
+        list(shapes.values()),
     )
 
 
