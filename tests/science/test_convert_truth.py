@@ -7,7 +7,8 @@ from dsaflow import geometry
 from dsaflow.config import load_config
 from dsaflow.instrument import SPEED_OF_LIGHT_M_S, read_stations
 from dsaflow.simulate import night
-from dsaflow.simulate.array import airy, read_array, source_enu
+from dsaflow.simulate.array import airy, meridian_icrs_deg, read_array, source_enu
+from dsaflow.simulate.schedule import tile_jd
 from dsaflow.simulate.settings import Effects, SimulateSettings
 from dsaflow.visibilities.convert import convert_tile
 from dsaflow.visibilities.ms import read_ms
@@ -41,14 +42,8 @@ def convert(tmp_path, repository, settings):
 
 
 def assert_no_phase(vis):
-    """A source at the centre: within 1 mas on every baseline, which is 1e-5 on most of them.
-
-    Of it 0.46 mas are a constant difference between ERFA driven by hand and astropy's frames.
-    """
-    phase = np.angle(vis.data)
-    assert np.median(np.abs(phase)) < 1e-5
-    turns = np.linalg.norm(vis.uvw_m, axis=-1)[..., None] * vis.freq_hz / SPEED_OF_LIGHT_M_S
-    assert (np.abs(phase) < 2 * np.pi * turns[..., None] * 4.8e-9 + 1e-6).all()
+    """A source at the centre: what is left are complex64's roundings."""
+    assert np.abs(np.angle(vis.data)).max() < 2e-6
 
 
 def write_source(path, ra_deg, dec_deg):
@@ -76,35 +71,83 @@ def test_source_at_the_phase_centre_has_no_phase(tmp_path, repository, centre):
     assert not vis.flags.any()
 
 
-def test_visibilities_of_an_offset_source_agree_with_the_forward_model(
-    tmp_path, repository, centre
-):
-    ra_deg, dec_deg = centre[0] + 0.8, centre[1] - 0.6
-    settings = settings_for(write_source(tmp_path / "sky.csv", ra_deg, dec_deg), stations=20)
-    vis, _ = convert(tmp_path, repository, settings)
-    array = read_array(repository / "config/antennas.csv", 20)
-    jd = vis.time_mjd + 2400000.5
-    toward = source_enu(jd, np.array([ra_deg, centre[0]]), np.array([dec_deg, centre[1]]))
+# dates of final, rapid and predicted Earth orientation (to November 2026), and of other aberration
+STRIPS = [
+    (16.1, "2026-01-25T00:00:00", 2),
+    (16.1, "2026-01-25T00:00:00", 48),
+    (33.0, "2025-07-02T00:00:00", 2),
+    (54.6, "2024-10-03T00:00:00", 2),
+    (71.6, "2026-11-20T00:00:00", 2),
+]
+
+
+@pytest.fixture(scope="module", params=STRIPS, ids=lambda p: f"dec {p[0]}, {p[2]} channels")
+def strip(request, tmp_path_factory, repository):
+    """A tile of all 96 stations with one source 1 deg off its centre, at the beam's flank."""
+    declination_deg, start, channels = request.param
+    folder = tmp_path_factory.mktemp("strip")
+    changes = {
+        "stations": 96,
+        "integrations": 24 if channels < 48 else 3,
+        "channels_per_subband": channels,
+        "declination_deg": declination_deg,
+        "start": start,
+    }
+    settings = settings_for(write_source(folder / "sky.csv", 80.0, 16.1), **changes)
+    mid_jd = tile_jd(settings, 0, 0).mean(keepdims=True)
+    ra0_deg, dec0_deg = (float(v[0]) for v in meridian_icrs_deg(mid_jd, declination_deg))
+    source = ra0_deg + 0.8 / float(np.cos(np.radians(dec0_deg))), dec0_deg - 0.6
+    settings = settings_for(write_source(folder / "sky.csv", *source), **changes)
+    vis, _ = convert(folder, repository, settings)
+    array = read_array(repository / "config/antennas.csv", 96)
     enu_m = array.enu_m[array.used]
-    baseline_m = enu_m[vis.antenna1] - enu_m[vis.antenna2]
-    delay_m = np.einsum("bx,tx->tb", baseline_m, toward[:, 0] - toward[:, 1])
+    return settings, source, vis, enu_m[vis.antenna1] - enu_m[vis.antenna2]
+
+
+def toward(vis, ra_deg, dec_deg):
+    """The forward model's directions, shape (n_time, n_source, 3)."""
+    return source_enu(vis.time_mjd + 2400000.5, np.array(ra_deg), np.array(dec_deg))
+
+
+def test_visibilities_agree_with_the_forward_model(strip):
+    settings, (ra_deg, dec_deg), vis, baseline_m = strip
+    assert np.linalg.norm(baseline_m, axis=1).max() > 2600
+    centre = vis.phase_ra_deg, vis.phase_dec_deg
+    source, zero = np.moveaxis(toward(vis, [ra_deg, centre[0]], [dec_deg, centre[1]]), 1, 0)
+    delay_m = np.einsum("bx,tx->tb", baseline_m, source - zero)
     from_zenith = np.radians(settings.declination_deg) - np.radians(vis.site_deg_m[1])
     beam_centre = np.array([0.0, np.sin(from_zenith), np.cos(from_zenith)])
-    sine = np.linalg.norm(np.cross(toward[:, 0], beam_centre), axis=-1)
+    sine = np.linalg.norm(np.cross(source, beam_centre), axis=-1)
     beam = airy(sine[:, None], vis.freq_hz[None], 4.65)
     turns = delay_m[..., None] * vis.freq_hz / SPEED_OF_LIGHT_M_S
     truth = FLUX_JY * beam[:, None] * np.exp(2j * np.pi * turns)
     error = np.abs(vis.data - truth[..., None]) / FLUX_JY
-    # the rest is 0.4 mas between ERFA driven by hand and astropy, on the longest baseline
-    assert np.sqrt(np.mean(error**2)) < 1e-5
-    assert error.max() < 3e-5
-    # uvw against the same independent directions: w is the delay toward the centre
-    w_m = np.einsum("bx,tx->tb", baseline_m, toward[:, 1])
-    assert np.abs(vis.uvw_m[..., 2] - w_m).max() < 1e-5 * np.abs(baseline_m).max()
+    # asked: 1e-5. Measured: 0.8e-6, and 2e-6 with all channels, where the simulator's float32 phasors are
+    # stepped 48 times; storage in complex64 alone makes 6e-8. 1e-5 is 0.025 mas on the longest baseline
+    assert error.max() < 5e-6
     # the Measurement Set's equation, u l + v m + w (n - 1), up to differential aberration (1e-4)
     cosines = np.array(direction_cosines(ra_deg, dec_deg, *centre))
     equation = vis.uvw_m @ (cosines - [0, 0, 1])
     assert np.abs(equation - delay_m).max() < 2e-4 * np.abs(delay_m).max()
+
+
+def test_uvw_agree_with_the_forward_model(strip):
+    """w along the apparent place of the centre, v along ICRS north there, by differences of places."""
+    _, _, vis, baseline_m = strip
+    step_deg, centre = 0.001, (vis.phase_ra_deg, vis.phase_dec_deg)
+    places = toward(vis, [centre[0]] * 3, centre[1] + step_deg * np.array([-1, 0, 1]))
+    w_axis, v_axis = places[:, 1], places[:, 2] - places[:, 0]
+    v_axis -= w_axis * np.sum(v_axis * w_axis, axis=1, keepdims=True)
+    # the scale of apparent places differs from ICRS by aberration
+    scale = np.linalg.norm(v_axis, axis=1, keepdims=True)
+    assert np.abs(scale / np.radians(2 * step_deg) - 1).max() < 1.1e-4
+    v_axis /= scale
+    axes = np.stack([np.cross(v_axis, w_axis), v_axis, w_axis], axis=-1)
+    error_m = np.abs(vis.uvw_m - np.einsum("bx,txi->tbi", baseline_m, axes)).max(axis=(0, 1))
+    longest_m = np.linalg.norm(baseline_m, axis=1).max()
+    # asked: 1e-5
+    assert error_m[:2].max() < 1e-8 * longest_m
+    assert error_m[2] < 1e-11 * longest_m
 
 
 def direction_cosines(ra_deg, dec_deg, ra0_deg, dec0_deg):
@@ -114,28 +157,6 @@ def direction_cosines(ra_deg, dec_deg, ra0_deg, dec0_deg):
         np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(ra),
         np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(ra),
     )
-
-
-def test_uvw_lie_along_icrs_north(tmp_path, repository, centre):
-    """u and v by numerical differentiation of the delay over ICRS position."""
-    settings = settings_for(write_source(tmp_path / "sky.csv", *centre), stations=20)
-    vis, _ = convert(tmp_path, repository, settings)
-    array = read_array(repository / "config/antennas.csv", 20)
-    step_deg = 0.01
-    ra0, dec0 = centre
-    east_deg = step_deg / np.cos(np.radians(dec0))
-    toward = source_enu(
-        vis.time_mjd + 2400000.5,
-        np.array([ra0 + east_deg, ra0 - east_deg, ra0, ra0]),
-        np.array([dec0, dec0, dec0 + step_deg, dec0 - step_deg]),
-    )
-    enu_m = array.enu_m[array.used]
-    baseline_m = enu_m[vis.antenna1] - enu_m[vis.antenna2]
-    for axis, (plus, minus) in enumerate(((0, 1), (2, 3))):
-        slope = (toward[:, plus] - toward[:, minus]) / (2 * np.radians(step_deg))
-        expected = np.einsum("bx,tx->tb", baseline_m, slope)
-        # the scale of apparent places differs from ICRS by aberration, up to 1.0e-4
-        assert np.abs(vis.uvw_m[..., axis] - expected).max() < 1.5e-4 * np.abs(baseline_m).max()
 
 
 def test_receptors_are_not_exchanged(tmp_path, repository, centre):
