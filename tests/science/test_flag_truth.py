@@ -111,6 +111,7 @@ def interference(rng, kinds, shape, median_jy):
         ("streak stuck steady bursts", {"flux_jy": 8.5}),
         ("streak fluctuating", {"flux_jy": 22.0, "median_sigma": 12.0}),
         ("streak stuck steady bursts", {"n_antenna": 24, "n_channel": 192}),
+        ("streak steady bursts", {"n_antenna": 24, "n_channel": 192, "flux_jy": 22.0}),
     ],
 )
 def test_interference_is_found_and_little_else(kinds, options):
@@ -125,7 +126,7 @@ def test_interference_is_found_and_little_else(kinds, options):
 
 
 @pytest.mark.parametrize(
-    ("flux_jy", "n_channel"), [(0.0, 16), (8.5, 16), (22.0, 16), (0.0, 192), (16.0, 192)]
+    ("flux_jy", "n_channel"), [(0.0, 16), (8.5, 16), (22.0, 16), (0.0, 192), (22.0, 192)]
 )
 def test_fringes_of_a_calibrator_and_the_bandpass_are_kept(flux_jy, n_channel):
     tile = simulate(5, (), n_antenna=24, n_channel=n_channel, flux_jy=flux_jy)

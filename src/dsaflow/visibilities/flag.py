@@ -15,6 +15,7 @@ from dsaflow.instrument import TELESCOPE
 from dsaflow.verdict import Gate, Verdict
 from dsaflow.visibilities import detectors
 from dsaflow.visibilities.container import Visibilities
+from dsaflow.visibilities.dominant import subtract_dominant_source
 from dsaflow.visibilities.flagfile import write_flags
 from dsaflow.visibilities.ms import read_ms
 from dsaflow.visibilities.noise import antenna_noise, baseline_noise, masked_median
@@ -126,20 +127,21 @@ def _flag_polarization(
     report["dead_antennas"] = [vis.antenna_name[i] for i in np.flatnonzero(dead)]
     flags[:, dead[vis.antenna1] | dead[vis.antenna2]] = True
     count("dead")
-    sigma = baseline_noise(data, flags)
-    del data
-    sigma = antenna_noise(sigma, vis.antenna1, vis.antenna2, ~dead)
-    usable = np.isfinite(sigma) & (sigma > 0)
-    flags |= ~usable | detectors.noisy_channels(np.where(usable, sigma, np.nan))
-    scaled = np.divide(amplitude, np.where(usable, sigma, 1), out=amplitude)
     good = ~(dead[vis.antenna1] | dead[vis.antenna2])
-    if not good.any():
+    if flags[:, good].all():
         return report
-    live = ~flags[:, good].all(axis=(0, 1))
-    if not live.any():
-        return report
-    bad = detectors.array_detector(scaled[:, good][:, :, live], options.array_excess)
-    flags[:, :, live] |= bad[:, None]
+    _flag_cells(amplitude, flags, good, options.array_excess)
+    raw, noise = _noise(data, flags, vis, dead)
+    if subtract_dominant_source(data, noise, flags, vis.antenna1, vis.antenna2):
+        amplitude = np.abs(data)
+        _flag_cells(amplitude, flags, good, options.array_excess)
+        raw, noise = _noise(data, flags, vis, dead)
+    del data
+    usable = np.isfinite(noise) & (noise > 0)
+    flags |= ~usable | detectors.noisy_channels(np.where(usable, noise, np.nan))
+    flags |= detectors.uneven_channels(raw[good], noise[good], _gaps(flags, good))
+    scaled = np.divide(amplitude, np.where(usable, noise, 1), out=amplitude)
+    flags |= detectors.array_channels(scaled[:, good], _gaps(flags, good), options.array_excess)
     count("array")
     bad = detectors.antenna_detector(scaled, flags, vis.antenna1, vis.antenna2, vis.n_antenna)
     flags |= bad[:, vis.antenna1] | bad[:, vis.antenna2]
@@ -153,6 +155,27 @@ def _flag_polarization(
     flags |= scaled > options.clip_sigma * _RAYLEIGH_SCATTER
     count("clip")
     return report
+
+
+def _noise(
+    data: NDArray, flags: NDArray, vis: Visibilities, dead: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Sigma of each baseline and channel, by itself and as a product of antennas."""
+    raw = baseline_noise(data, flags)
+    return raw, antenna_noise(raw, vis.antenna1, vis.antenna2, ~dead)
+
+
+def _gaps(flags: NDArray, good: NDArray) -> NDArray:
+    """Times and channels without data."""
+    return np.asarray(flags[:, good].all(axis=1))
+
+
+def _flag_cells(amplitude: NDArray, flags: NDArray, good: NDArray, excess: float) -> None:
+    """Flag on all baselines the cells in which the good ones are too strong, in place."""
+    live = ~_gaps(flags, good).all(axis=0)
+    if live.any():
+        bad = detectors.array_cells(amplitude[:, good][:, :, live], excess)
+        flags[:, :, live] |= bad[:, None]
 
 
 def run_aoflagger(excess: NDArray, flags: NDArray, baselines: NDArray) -> None:
