@@ -62,16 +62,17 @@ def why_queued(record: "Record", config: "Config", run: "Row") -> str:
 
 
 class Follower:
-    """Shows how the run of a mosaic gets on; call `update` at each look at it.
+    """Shows how a run gets on; call `update` at each look at it.
 
     Parameters
     ----------
     record : Record
     config : Config
     group_id : str
+        The mosaic whose jobs count; empty: all of the run's.
     """
 
-    def __init__(self, record: "Record", config: "Config", group_id: str) -> None:
+    def __init__(self, record: "Record", config: "Config", group_id: str = "") -> None:
         self.record = record
         self.config = config
         self.group_id = group_id
@@ -102,9 +103,12 @@ class Follower:
 
     def update(self, run: "Row") -> None:
         """Show the run's present state."""
-        from dsaflow.runs.progress import group_progress
+        from dsaflow.runs.progress import group_progress, run_progress
 
-        progress = group_progress(self.record, self.group_id)
+        if self.group_id:
+            progress = group_progress(self.record, self.group_id)
+        else:
+            progress = run_progress(self.record, run["run_id"])
         text = describe(run, progress, why_queued(self.record, self.config, run))
         done, total = progress.get("done") or 0, progress.get("total") or None
         if self._bar is not None and self._task is not None:
