@@ -1,4 +1,4 @@
-"""One small mosaic through profiles/slurm on a real SLURM of two nodes on loopback."""
+"""One small mosaic, and a killed run, on a real SLURM of two nodes on loopback."""
 
 import json
 import os
@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
+import yaml
+
+from dsaflow.config import load_config
+from dsaflow.runs import launch, recover
+from dsaflow.runs.processes import Identity, members
+from dsaflow.runs.record import Record
+from dsaflow.runs.states import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -166,3 +174,116 @@ def test_small_mosaic_is_made_and_published_through_slurm(make_workspace, cluste
     assert content["state"] == "published", content
     (photometry,) = workspace.results.glob("photometry/**/*.parquet")
     assert pd.read_parquet(photometry)["flux_jy"].notna().sum() > 10
+
+
+# One job on a node that appends its pid to its output until it may end.
+ONE_WRITER = """
+configfile: "config.yaml"
+
+from dsaflow.config import load_config
+from dsaflow.runs.handler import announce, foresee
+
+CONFIG = load_config(config)
+
+if workflow.is_main_process:
+    announce(CONFIG.paths.results, CONFIG.runs.database, CONFIG.paths.published)
+
+onstart:
+    foresee(workflow)
+
+rule writer:
+    output: "results/lines.txt"
+    shell: "echo $$ > {output}; until [ -e go ]; do echo $$ >> {output}; sleep 0.2; done"
+"""
+SLURM_PROFILE = {
+    "executor": "slurm", "jobs": 2, "scheduler": "greedy", "latency-wait": 5, "retries": 0,
+    "slurm-status-command": "squeue", "slurm-no-requeue": True, "logger": "dsaflow",
+    "slurm-init-seconds-before-status-checks": 3,
+    "default-resources": {"slurm_partition": "main", "mem_mb": 100, "runtime": 10},
+}  # fmt: skip
+
+
+@pytest.fixture
+def one_writer(cluster, tmp_path, monkeypatch):
+    """A recorded workflow of one SLURM job; whatever it started is ended after the test."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text(ONE_WRITER)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text(yaml.safe_dump(SLURM_PROFILE))
+    runs = {"backoff_base_s": 0.5, "interrupt_s": 20, "terminate_s": 2}
+    content = {"paths": {"results": "results"}, "runs": runs, "clean": {"high_water": 1.0}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    config = load_config("config.yaml")
+    record = Record.open(config)
+    yield config, record
+    for row in record.select("SELECT * FROM runs"):
+        supervisor = Identity.from_row(row, "supervisor")
+        if supervisor is not None and supervisor.alive:
+            psutil.Process(supervisor.pid).kill()
+        for process in members(row["run_id"], Identity.from_row(row, "snakemake")):
+            process.kill()
+    record.close()
+
+
+def wait_until(condition, what: str, wait_s: float = 120) -> None:
+    end = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {wait_s:.0f} s for {what}"
+        time.sleep(0.1)
+
+
+def test_slurm_jobs_of_a_killed_run_are_cancelled_before_it_is_resumed(one_writer, cluster):
+    config, record = one_writer
+    lines = Path("results/lines.txt")
+    active = ("squeue", "--noheader", "--format=%A")
+
+    def start() -> str:
+        run_id = launch.submit(
+            record, config, kind="run", targets=["results/lines.txt"], profile="profile"
+        )
+        assert launch.dispatch(record, config) == run_id
+        return run_id
+
+    def writing() -> set[str]:
+        return set(lines.read_text().split()) if lines.exists() else set()
+
+    run_id = start()
+    wait_until(writing, "a line from the node")
+    first = writing()
+    (job,) = cluster.query(*active).split()
+    row = record.run(run_id)
+    supervisor = psutil.Process(row["supervisor_pid"])
+    (snakemake,) = psutil.Process(row["snakemake_pid"]).children()
+    for process in (supervisor, snakemake):
+        process.kill()
+    wait_until(lambda: (Path(row["folder"]) / "attempt-1.exit").exists(), "the exit code")
+    # nobody is left but SLURM, and the job writes on
+    size = lines.stat().st_size
+    wait_until(lambda: lines.stat().st_size > size, "more lines")
+
+    assert recover.recover(record, config) == [run_id]
+    wait_until(lambda: writing() and writing() != first, "another writer")
+    told = cluster.query("scontrol", "--oneliner", "show", "job", job)
+    assert "JobState=CANCELLED" in told
+    (second,) = cluster.query(*active).split()
+    assert second != job
+    Path("go").touch()
+    ended = launch.wait(record, config, run_id, poll_s=0.2, timeout_s=120)
+    assert ended["state"] == State.COMPLETE, Path(ended["log_path"]).read_text()[-3000:]
+    assert ended["attempt"] == 2
+    assert len(writing()) == 1
+    assert not writing() & first
+    executions = {job["slurm_job_id"] for job in record.jobs_of(run_id)}
+    assert executions == {int(job), int(second)}
+
+    # a cancelled run leaves no job in SLURM
+    Path("go").unlink()
+    lines.unlink()
+    run_id = start()
+    wait_until(writing, "a line from the node")
+    launch.cancel(record, config, run_id)
+    ended = launch.wait(record, config, run_id, poll_s=0.2, timeout_s=120)
+    assert ended["state"] == State.CANCELED
+    assert cluster.query(*active) == ""
