@@ -184,7 +184,7 @@ class Recorder:
     def _warn(self, text: str) -> None:
         if not self.warned:
             self.warned = True
-            LOG.warning(f"dsaflow: the run record: {text}")
+            LOG.warning(f"dsaflow: run record: {text}")
 
     def _emit(self, message: LogRecord, kind: str, **payload: Any) -> None:
         if self.recording is not None:

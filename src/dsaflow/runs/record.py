@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from dsaflow.errors import EnvironmentProblem
 from dsaflow.runs.database import connect, transaction
 from dsaflow.runs.events import Event, append_event, make_event
 from dsaflow.runs.projection import apply
@@ -36,6 +38,8 @@ _JSON = frozenset(
         "planned",
     ]
 )
+OPEN_TRIES = 10
+OPEN_WAIT_S = 0.05
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -49,6 +53,11 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
+def _last(connection: sqlite3.Connection) -> int:
+    """Number of the last event that SQLite knows."""
+    return int(connection.execute("SELECT last FROM sequence").fetchone()[0])
+
+
 def _plain(row: sqlite3.Row) -> Row:
     return {
         key: json.loads(row[key]) if key in _JSON and isinstance(row[key], str) else row[key]
@@ -56,13 +65,20 @@ def _plain(row: sqlite3.Row) -> Row:
     }
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file: another after it was deleted and made anew."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+Identity = tuple[tuple[int, int] | None, ...]
+
+
+def _identity(path: Path) -> Identity:
+    """Device and inode of the SQLite file and its companions: others once they were deleted."""
+
+    def inode(suffix: str) -> tuple[int, int] | None:
+        try:
+            status = os.stat(f"{path}{suffix}")
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    return inode(""), inode("-wal"), inode("-shm")
 
 
 class Record:
@@ -79,9 +95,9 @@ class Record:
     Notes
     -----
     One connection a thread, so that a service may call from a pool of threads. An event is appended
-    to its file inside the SQLite transaction that applies it: both or, after a kill, the file alone,
-    which a replay applies. Whoever finds the SQLite file gone makes it anew from the events, while a
-    lock beside it keeps the others from writing.
+    to its file inside the SQLite transaction that applies it: both or, after a kill, the file alone.
+    The lock file beside SQLite holds the number of the last event: whoever opens a SQLite file that
+    is gone, or knows less, makes it anew from the events, with the lock to itself.
     """
 
     def __init__(self, folder: str | os.PathLike, database: str | os.PathLike) -> None:
@@ -103,12 +119,33 @@ class Record:
         if connection is not None and self._local.identity == _identity(self.database):
             return connection
         self.close()
-        with self._locked(fcntl.LOCK_EX):
-            if not self.database.exists():
-                replay(self.folder, self.database)
-            self._local.connection = connect(self.database)
+        with self._locked(fcntl.LOCK_EX) as lock:
+            self._local.connection = self._opened(lock)
             self._local.identity = _identity(self.database)
         return self._local.connection
+
+    def _opened(self, lock: int) -> sqlite3.Connection:
+        """Open the SQLite file, made anew where it has to be; the lock is the caller's alone."""
+        for left in reversed(range(OPEN_TRIES)):
+            try:
+                if not self.database.exists():
+                    self._replay(lock)
+                connection = connect(self.database)
+                if _last(connection) >= int(os.pread(lock, 20, 0) or b"0"):
+                    return connection
+                connection.close()
+                self._replay(lock)
+            except sqlite3.OperationalError:  # somebody is just deleting it
+                if not left:
+                    raise
+            time.sleep(OPEN_WAIT_S)
+        raise EnvironmentProblem(f"the run record {self.database} is deleted again and again")
+
+    def _replay(self, lock: int) -> dict[str, int]:
+        counts, last = replay(self.folder, self.database)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d" % last, 0)
+        return dict(counts)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -125,11 +162,11 @@ class Record:
             Events applied by kind, and `skipped`.
         """
         self.close()
-        with self._locked(fcntl.LOCK_EX):
-            return dict(replay(self.folder, self.database))
+        with self._locked(fcntl.LOCK_EX) as lock:
+            return self._replay(lock)
 
     @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def _locked(self, how: int) -> Iterator[int]:
         """Hold the lock beside the SQLite file: shared by writers, exclusive while it is replaced."""
         self.database.parent.mkdir(parents=True, exist_ok=True)
         # hidden, so that removing record.sqlite* does not take it along
@@ -137,7 +174,7 @@ class Record:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, how)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -149,9 +186,11 @@ class Record:
         while True:
             connection, result, done = self.db, None, False
             try:
-                with self._locked(fcntl.LOCK_SH), transaction(connection):
+                with self._locked(fcntl.LOCK_SH) as lock, transaction(connection):
                     if self._local.identity == _identity(self.database):
-                        result, done = work(connection), True
+                        result = work(connection)
+                        os.pwrite(lock, b"%d" % _last(connection), 0)
+                        done = True
             except sqlite3.OperationalError:
                 if self._local.identity == _identity(self.database):
                     raise
@@ -252,7 +291,14 @@ class Record:
 
     def select(self, query: str, parameters: Iterable[Any] = ()) -> list[Row]:
         """Rows of a query, JSON columns decoded."""
-        return [_plain(row) for row in self.db.execute(query, tuple(parameters))]
+        given = tuple(parameters)
+        for left in reversed(range(OPEN_TRIES)):
+            try:
+                return [_plain(row) for row in self.db.execute(query, given)]
+            except sqlite3.OperationalError:
+                if not left or self._local.identity == _identity(self.database):
+                    raise
+        return []
 
     def one(self, query: str, parameters: Iterable[Any] = ()) -> Row | None:
         """First row of a query, or None."""

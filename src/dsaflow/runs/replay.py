@@ -15,7 +15,7 @@ from dsaflow.runs.projection import apply
 from dsaflow.runs.states import LIVE, State
 
 
-def replay(folder: Path, database: Path) -> Counter[str]:
+def replay(folder: Path, database: Path) -> tuple[Counter[str], int]:
     """Make the SQLite file anew from the events; the caller keeps others from writing meanwhile.
 
     Parameters
@@ -27,16 +27,18 @@ def replay(folder: Path, database: Path) -> Counter[str]:
 
     Returns
     -------
-    Counter
+    counts : Counter
         Events applied by kind, and `skipped`: those that contradict the ones before.
+    last : int
+        Number of the last event.
     """
     counts: Counter[str] = Counter()
+    last = 0
     temporary = attempt_name(database)
     try:
         connection = connect(temporary)
         connection.execute("PRAGMA synchronous = OFF")
         with transaction(connection):
-            last = 0
             for event in ordered_events(folder):
                 last = max(last, event.get("seq", 0))
                 counts[event["kind"] if _applied(connection, event) else "skipped"] += 1
@@ -46,7 +48,7 @@ def replay(folder: Path, database: Path) -> Counter[str]:
         os.replace(temporary, database)
     finally:
         remove(temporary)
-    return counts
+    return counts, last
 
 
 def _applied(connection: sqlite3.Connection, event: Event) -> bool:
