@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dsaflow.errors import ConfigError, DataRejected, EnvironmentProblem, Reason
 from dsaflow.names import product
 from dsaflow.publish import publish_mosaic, retract
 from dsaflow.runs.scan import sync
+from dsaflow.runs.states import State
 from dsaflow.verdict import Gate, Verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -108,6 +110,15 @@ def check_logs(busy, call):
         call(site, "logs", queued)
     with pytest.raises(ConfigError, match="neither a run, a mosaic nor a job"):
         call(site, "logs", "nothing")
+
+
+def test_a_run_whose_processes_are_gone_is_named(site, call):
+    gone = {"supervisor_pid": 2**22 - 1, "supervisor_start": "1", "host": gethostname()}
+    run_id = site.record.create_run("run", site.path, state=State.RUNNING, **gone)
+    (found,) = call(site, "status", parse=True)["orphaned"]
+    assert found["run_id"] == run_id
+    assert f"{run_id} {found['condition']}" in call(site, "status")
+    assert "`dsaflow recover`" in call(site, "status")
 
 
 def test_logs_are_followed_to_their_end(site, call):

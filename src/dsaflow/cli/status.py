@@ -53,6 +53,7 @@ def overall(record: "Record", config: "Config") -> dict[str, Any]:
     import psutil
 
     from dsaflow.runs.progress import run_progress
+    from dsaflow.runs.recover import examine
     from dsaflow.runs.states import LIVE
 
     marks = ", ".join("?" for _ in LIVE)
@@ -66,6 +67,11 @@ def overall(record: "Record", config: "Config") -> dict[str, Any]:
     disk = psutil.disk_usage(config.paths.results)
     return {
         "live": [run | {"progress": run_progress(record, run["run_id"])} for run in live],
+        "orphaned": [
+            {"run_id": found.run_id, "condition": found.condition, "detail": found.detail}
+            for found in examine(record)
+            if found.needs_recovery
+        ],
         "queued": record.queued(),
         "finished": finished,
         "runs": _counts(record, "runs", "state"),
@@ -129,6 +135,9 @@ def _first_line(row: "Row") -> str:
 def _print_overall(content: dict[str, Any]) -> None:
     for run in content["live"]:
         say(f"{run['run_id']} {describe(run, run['progress'])} {_jobs(run)}")
+    for found in content["orphaned"]:
+        told = f"{found['run_id']} {found['condition']} {found['detail']}".rstrip()
+        say(f"{told}: `dsaflow recover` settles or resumes it")
     for title, key in (("Live", "live"), ("Queued", "queued"), ("Latest", "finished")):
         if content[key]:
             print_runs(title, content[key])
