@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from dsaflow.calibration.solutions import read_h5parm
 from dsaflow.calibration.stages import apply_calibration, solve_bandpass, solve_gains
@@ -28,7 +29,7 @@ def chain(tmp_path_factory):
     place = tmp_path_factory.mktemp("chain")
     settings = SimulateSettings(
         stations=40, channels_per_subband=1, n_tiles=2, max_sources=150,
-        effects={"rfi": False},
+        dead_antennas=["12", "81"], effects={"rfi": False},
     )  # fmt: skip
     tiles = simulate_night(settings, 0, place / "incoming", ANTENNAS)
     write_reference_catalog(settings, place / "catalog.parquet")
@@ -85,6 +86,7 @@ def test_bandpass_meets_theory_in_every_channel(chain):
     reference = vis.antenna_name.index(numbers["reference_antenna"])
     dead = np.isin(vis.antenna_name, chain.settings.dead_antennas)
     ratio = (solution.gain[0] / truth.mean(axis=0))[:, ~dead]
+    assert dead.sum() == 2
     assert np.isfinite(ratio).all(), "a healthy antenna is lost"
     assert np.isnan(solution.gain[0][:, dead]).all()
     keep = np.flatnonzero(~dead)
@@ -96,9 +98,13 @@ def test_bandpass_meets_theory_in_every_channel(chain):
     )
     amplitude = np.abs(ratio) - 1
     by_channel = np.sqrt((amplitude**2).mean(axis=(1, 2)))
-    # 40 antennas x 2 receptors sample an rms to 8 %
-    assert by_channel.max() < 1.3 * np.hypot(theory, 0.005) * 1.1
-    assert np.sqrt((amplitude**2).mean()) < 1.3 * np.hypot(theory, 0.005)
+    bound = 1.3 * np.hypot(theory, 0.005)
+    assert by_channel.max() < bound
+    # 38 antennas x 2 receptors sample a channel's rms to 8 %: at the error of theory one channel of
+    # the 16 is above the bound once in 10 000 skies, by chance alone
+    n = amplitude[0].size
+    assert len(by_channel) * chi2.sf(n * (bound / theory) ** 2, n) < 1e-4
+    assert np.sqrt((amplitude**2).mean()) < bound
     assert abs(amplitude.mean()) < 0.003
     assert np.median(np.abs(amplitude.mean(axis=0))) < 0.005
     assert np.degrees(np.median(np.abs(np.angle(ratio).mean(axis=0)))) < 0.5
@@ -111,11 +117,18 @@ def test_gains_follow_the_drift_of_each_tile(chain):
         solution = read_h5parm(chain.place / tile / "gains.h5")
         interval = np.abs(vis.time_mjd[:, None] - solution.time_mjd).argmin(axis=1)
         ratio = solution.gain[interval] * bandpass / truth
-        live = np.isfinite(ratio).all(axis=(0, 1, 3))
-        ratio = ratio[:, :, live]
-        ratio = ratio * np.exp(-1j * np.angle(ratio[:, :, :1]))
-        phase = np.degrees(np.median(np.abs(np.angle(ratio.mean(axis=(0, 1))))))
-        assert phase < 1.0
+        dead = np.isin(vis.antenna_name, chain.settings.dead_antennas)
+        assert np.isnan(ratio[:, :, dead]).all()
+        ratio = ratio[:, :, ~dead]
+        assert np.isfinite(ratio).all(), "a healthy antenna is lost"
+        against = list(np.flatnonzero(~dead)).index(
+            vis.antenna_name.index(chain.bandpass.numbers["reference_antenna"])
+        )
+        ratio = ratio * np.exp(-1j * np.angle(ratio[:, :, against : against + 1]))
+        mean = ratio.mean(axis=(0, 1))
+        assert np.degrees(np.median(np.abs(np.angle(mean)))) < 0.5
+        # without the tile's scalar, whose own error is stated and tested below
+        assert np.median(np.abs(np.abs(mean) / np.abs(mean).mean() - 1)) < 0.005
         numbers = applied.numbers
         total = np.mean(np.abs(ratio)) ** 2
         # 0.3 %: the bandpass's mean amplitude, with the catalogue's errors in its model
