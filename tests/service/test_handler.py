@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ class Site:
     """A working directory with the toy workflow."""
 
     path: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def convert(self, mode: str) -> None:
         """What rule convert does with the first tile: pass, reject, raise, die, once (raise)."""
@@ -98,10 +100,12 @@ class Site:
         return done.stdout + done.stderr
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*arguments), cwd=self.path, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True, env=clean_environment(),
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     @property
     def record(self) -> Record:
@@ -136,7 +140,12 @@ def site(tmp_path):
     (tmp_path / "mosaic.in").write_text(json.dumps(MOSAIC))
     made = Site(tmp_path)
     made.convert("pass")
-    return made
+    yield made
+    for process in made.started:
+        # a job's shell outlives SIGINT where its child ends at that moment
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_a_typed_run_is_recorded_from_its_first_job_to_its_end(site):

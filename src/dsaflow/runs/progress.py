@@ -21,7 +21,7 @@ class Stage:
 
     rule: str
     planned: set[str] = field(default_factory=set)
-    counted: int = 0  # planned without their names
+    counted: int = 0  # planned without their names, and done before that
     done: set[str] = field(default_factory=set)
     running: dict[str, float] = field(default_factory=dict)  # item -> seconds so far
     failed: set[str] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Stage:
     def total(self) -> int:
         """Jobs to do, the ones of earlier attempts included."""
         known = self.planned | self.done | set(self.running) | self.failed
-        return max(len(known), self.counted + len(self.done))
+        return max(len(known), self.counted)
 
 
 def run_progress(record: "Record", run_id: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _progress(record: "Record", run: "Row", items: set[str] | None) -> dict[str,
 
 
 def _jobs(record: "Record", run_id: str, items: set[str] | None) -> "list[Row]":
-    columns = "rule, item, state, started_s, ended_s"
+    columns = "rule, item, attempt, state, started_s, ended_s"
     rows = record.db.execute(
         f"SELECT {columns} FROM jobs WHERE run_id = ? ORDER BY started_s, job_id", (run_id,)
     )
@@ -118,7 +118,7 @@ def _stages(
     record: "Record", run: "Row", jobs: "list[Row]", items: set[str] | None, now: float
 ) -> list[Stage]:
     """Stages in the order in which they began, then those that have not begun."""
-    plan = record.one("SELECT planned FROM run_plans WHERE run_id = ?", (run["run_id"],))
+    plan = record.one("SELECT attempt, planned FROM run_plans WHERE run_id = ?", (run["run_id"],))
     stages: dict[str, Stage] = {}
     for job in jobs:
         stage = stages.setdefault(job["rule"], Stage(job["rule"]))
@@ -130,13 +130,19 @@ def _stages(
             stage.running[job["item"]] = elapsed
         else:
             stage.failed.add(job["item"])
-    for rule, planned in (plan["planned"] if plan else {}).items():
+    plan = plan or {"attempt": 1, "planned": {}}
+    for rule, planned in plan["planned"].items():
         if isinstance(planned, list):
             mine = {item for item in planned if items is None or item in items}
             if mine:
                 stages.setdefault(rule, Stage(rule)).planned |= mine
         elif items is None:
-            stages.setdefault(rule, Stage(rule)).counted = planned
+            earlier = {
+                job["item"] for job in jobs
+                if job["rule"] == rule and job["state"] == State.COMPLETE
+                and job["attempt"] < plan["attempt"]
+            }  # fmt: skip
+            stages.setdefault(rule, Stage(rule)).counted = planned + len(earlier)
     for stage in stages.values():
         stage.failed -= stage.done | set(stage.running)  # tried again since
     return list(stages.values())
