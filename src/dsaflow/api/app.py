@@ -92,7 +92,7 @@ def _document_token(app: FastAPI) -> None:
         refusals = errors.documented_plain(401, 403, 413)
         for path in schema["paths"].values():
             for method, operation in path.items():
-                _errors_are_json(operation["responses"])
+                _correct_streams(operation["responses"])
                 if method in _CHANGES:
                     operation["security"] = [{"token": []}]
                     operation["responses"] |= refusals
@@ -102,9 +102,24 @@ def _document_token(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _errors_are_json(responses: dict[str, Any]) -> None:
-    """An error of a route that streams is JSON too; FastAPI documents it as a stream."""
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "give it as Last-Event-ID to go on after this"},
+        "event": {"type": "string", "description": "end, at the end"},
+        "data": {"type": "string", "description": 'a line of the log; at the end {"state": ...}'},
+    },
+    "required": ["id", "data"],
+}
+
+
+def _correct_streams(responses: dict[str, Any]) -> None:
+    """Describe a stream by its events, and its errors as what they are: JSON."""
     for status, response in responses.items():
         content = response.get("content", {})
-        if status >= "400" and "text/event-stream" in content:
-            content["application/json"] = content.pop("text/event-stream")
+        if "text/event-stream" in content:
+            described = content.pop("text/event-stream")
+            if status < "400":
+                content["text/event-stream"] = {"itemSchema": _EVENT}
+            else:
+                content["application/json"] = described

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
-from fastapi.sse import EventSourceResponse
 
 from dsaflow.api.errors import ApiError, documented, not_found
 from dsaflow.api.models import Job, Page, page_of
@@ -21,7 +20,7 @@ from dsaflow.api.settings import (
     Until,
     select_page,
 )
-from dsaflow.api.sse import Offset, follow, stream
+from dsaflow.api.sse import EventStream, Offset, follow
 from dsaflow.runs.record import Row
 from dsaflow.runs.states import State
 
@@ -94,9 +93,9 @@ def _state(service: Service, job_id: str) -> tuple[bool, str]:
     return job["state"] != State.RUNNING, job["state"]
 
 
-@router.get("/{job_id}/logs", response_class=EventSourceResponse, responses=documented(404, 410))
+@router.get("/{job_id}/logs", response_class=EventStream, responses=documented(404, 410))
 async def stream_job_log(
     here: Here, job: JobHere, path: Annotated[Path, Depends(_log_in_path)], offset: Offset
-) -> EventSourceResponse:
+) -> EventStream:
     """Log of a job as server-sent events; ids and the last event are as for runs."""
-    return stream(follow(path, offset, lambda: _state(here, job["job_id"])))
+    return EventStream(follow(path, offset, lambda: _state(here, job["job_id"])))

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import FileResponse
-from fastapi.sse import EventSourceResponse
 
 from dsaflow.api import files
 from dsaflow.api.errors import ApiError, documented, not_found
@@ -40,7 +39,7 @@ from dsaflow.api.settings import (
     StripInQuery,
     select_page,
 )
-from dsaflow.api.sse import LastEventId, follow, parse_offset, stream
+from dsaflow.api.sse import EventStream, LastEventId, follow, parse_offset
 from dsaflow.fileio import to_plain
 from dsaflow.runs.record import Row
 from dsaflow.runs.states import State
@@ -228,10 +227,10 @@ def _log_from(here: Here, group: GroupHere, last_event_id: LastEventId = None) -
     return run, parse_offset(last_event_id, run["run_id"])
 
 
-@router.get("/{group_id}/logs", response_class=EventSourceResponse, responses=documented(404))
+@router.get("/{group_id}/logs", response_class=EventStream, responses=documented(404))
 async def stream_mosaic_log(
     here: Here, log: Annotated[tuple[Row, int], Depends(_log_from)]
-) -> EventSourceResponse:
+) -> EventStream:
     """Log of the run that makes a mosaic, as server-sent events, followed to its end.
 
     Ids are `<run_id>:<byte offset>`, since another run may make it the next time; `Last-Event-ID`
@@ -239,7 +238,7 @@ async def stream_mosaic_log(
     """
     run, offset = log
     run_id, path = run["run_id"], Path(run["log_path"])
-    return stream(follow(path, offset, run_state(here, run_id), run_id))
+    return EventStream(follow(path, offset, run_state(here, run_id), run_id))
 
 
 @router.get(

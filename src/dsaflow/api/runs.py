@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.sse import EventSourceResponse
 
 from dsaflow.api.errors import ApiError, documented, not_found
 from dsaflow.api.models import Accepted, Page, Progress, Run, page_of
@@ -20,7 +19,7 @@ from dsaflow.api.settings import (
     Until,
     select_page,
 )
-from dsaflow.api.sse import Offset, follow, stream
+from dsaflow.api.sse import EventStream, Offset, follow
 from dsaflow.runs.record import Row
 from dsaflow.runs.states import FINISHED, State
 
@@ -128,16 +127,16 @@ def _run_in_path(here: Here, run_id: RunInPath) -> Row:
     return get_run(here, run_id)
 
 
-@router.get("/{run_id}/logs", response_class=EventSourceResponse, responses=documented(404))
+@router.get("/{run_id}/logs", response_class=EventStream, responses=documented(404))
 async def stream_run_log(
     here: Here, run: Annotated[Row, Depends(_run_in_path)], offset: Offset
-) -> EventSourceResponse:
+) -> EventStream:
     """Log of a run as server-sent events, followed to its end.
 
     Ids are byte offsets: `Last-Event-ID` resumes without loss or duplicate. The last event is
     `end`, with the final state.
     """
-    return stream(follow(Path(run["log_path"]), offset, run_state(here, run["run_id"])))
+    return EventStream(follow(Path(run["log_path"]), offset, run_state(here, run["run_id"])))
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=documented(404, 409))

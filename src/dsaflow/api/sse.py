@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import Depends, Header
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from dsaflow.api.errors import ApiError
 
@@ -26,6 +27,21 @@ LastEventId = Annotated[
         description="id of the last event received: the stream goes on after it",
     ),
 ]
+
+
+class EventStream(StreamingResponse):
+    """Response of server-sent events that no cache keeps and no proxy buffers.
+
+    FastAPI's own class makes FastAPI iterate, which logs a traceback for every client that goes away
+    (0.165); its encoding is used.
+    """
+
+    media_type = "text/event-stream"
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Set the headers that every stream has."""
+        fixed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().init_headers(fixed | dict(headers or {}))
 
 
 def parse_offset(last_event_id: str | None, log: str = "") -> int:
@@ -151,14 +167,3 @@ async def follow(
         else:
             await asyncio.sleep(POLL_S)
             quiet_s += POLL_S
-
-
-def stream(events: AsyncIterator[bytes]) -> EventSourceResponse:
-    """Response that no cache keeps and no proxy buffers.
-
-    A route that yields its events itself would have FastAPI log a traceback for every client that goes
-    away (seen with 0.165).
-    """
-    return EventSourceResponse(
-        events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    )

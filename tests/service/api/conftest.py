@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import httpx
@@ -384,6 +385,25 @@ def add_runs(site: Site) -> None:
         message="failed", state="dry-run", error="",
     )  # fmt: skip
     site.groups |= {"run": done, "failed": failed}
+
+
+def events(answer: httpx.Response):
+    """Events of a stream: (id, event, data)."""
+    found: dict[str, list[str]] = {}
+    for line in answer.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            found.setdefault(name, []).append(value)
+        elif "data" in found:
+            kind = found.get("event", ["message"])[0]
+            yield found["id"][0], kind, "\n".join(found["data"])
+            found = {}
+
+
+@pytest.fixture(scope="session")
+def helpers():
+    """Functions of this file."""
+    return SimpleNamespace(until=until, events=events, write_tiles=write_tiles, fill=fill)
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,9 @@ DROPS = 50
 LINES = 4000
 
 
-def events(answer: httpx.Response):
-    """Events of a stream: (id, event, data)."""
-    found: dict[str, list[str]] = {}
-    for line in answer.iter_lines():
-        if line:
-            name, _, value = line.partition(": ")
-            found.setdefault(name, []).append(value)
-        elif "data" in found:
-            kind = found.get("event", ["message"])[0]
-            yield found["id"][0], kind, "\n".join(found["data"])
-            found = {}
+@pytest.fixture(scope="module")
+def events(helpers):
+    return helpers.events
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def write_slowly(path: Path, lines: list[str], record, run_id: str) -> None:
     record.transition(run_id, State.CANCELED)
 
 
-def test_fifty_dropped_connections_lose_and_double_no_line(filled_service, filled, waiting):
+def test_fifty_dropped_connections_lose_and_double_no_line(filled_service, filled, waiting, events):
     run_id, path = waiting
     lines = texts()
     writer = threading.Thread(target=write_slowly, args=(path, lines, filled.record, run_id))
@@ -95,7 +87,7 @@ def test_fifty_dropped_connections_lose_and_double_no_line(filled_service, fille
     assert int(last) == path.stat().st_size
 
 
-def test_stream_of_a_finished_run_is_drained_and_ends(api, filled):
+def test_stream_of_a_finished_run_is_drained_and_ends(api, filled, events):
     url = f"/api/runs/{filled.groups['run']}/logs"
     with api.stream("GET", url) as answer:
         whole = list(events(answer))
@@ -107,7 +99,7 @@ def test_stream_of_a_finished_run_is_drained_and_ends(api, filled):
         assert [kind for _, kind, _ in events(answer)] == ["end"]
 
 
-def test_stream_of_a_mosaic_names_its_run(api, filled):
+def test_stream_of_a_mosaic_names_its_run(api, filled, events):
     run_id = filled.groups["run"]
     url = f"/api/mosaics/{filled.groups['published']}/logs"
     with api.stream("GET", url) as answer:
@@ -119,7 +111,7 @@ def test_stream_of_a_mosaic_names_its_run(api, filled):
             assert list(events(answer)) == whole[skipped:]
 
 
-def test_stream_of_a_job_and_of_an_overwritten_log(api, filled):
+def test_stream_of_a_job_and_of_an_overwritten_log(api, filled, events):
     job = api.get("/api/jobs", params={"run_id": filled.groups["run"]}).json()["items"][0]
     with api.stream("GET", job["links"]["logs"]) as answer:
         assert next(events(answer))[2].endswith("coadding 3 tiles")
@@ -147,7 +139,7 @@ def test_streams_of_nothing_and_bad_offsets(api, filled):
         assert (answer.status_code, answer.json()["code"]) == (422, "INVALID")
 
 
-def test_the_loop_answers_while_streams_are_open(filled_service, waiting):
+def test_the_loop_answers_while_streams_are_open(filled_service, waiting, events):
     run_id, path = waiting
     path.parent.mkdir(exist_ok=True)
     path.write_text("one\n")
