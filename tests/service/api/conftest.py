@@ -417,7 +417,7 @@ def serve():
     """Start services; they are stopped after the module's tests."""
     started = []
 
-    def start(site: Site, *arguments: str, token: str | None = TOKEN, **environment) -> Service:
+    def start(site, *arguments: str, token: str | None = TOKEN, **environment) -> Service:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DSAFLOW_")}
         if token is not None:
             clean["DSAFLOW_API_TOKEN"] = token
