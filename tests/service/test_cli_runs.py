@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from dsaflow.runs.states import State
 
 from .conftest import PROFILE
@@ -16,6 +18,7 @@ def dsaflow(site, *arguments: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_run_waits_and_says_how_it_ended(site):
     done = dsaflow(site, "run", "quick")
     assert done.returncode == 0, done.stdout + done.stderr

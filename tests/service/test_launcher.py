@@ -44,6 +44,7 @@ def test_a_run_that_fails_twice_for_a_transient_reason_is_tried_again(site):
     assert codes == ["1\n", "1\n", "0\n"]
 
 
+@pytest.mark.slow
 def test_tries_end_at_their_limit(make_site):
     site = make_site(runs={"tries": 2, "backoff_base_s": 0.2, "backoff_cap_s": 0.2})
     row = site.wait(site.start("flaky"))
@@ -92,6 +93,7 @@ def test_a_lasting_error_is_not_tried_again_and_stops_the_next_run_at_once(site)
     assert executions.read_text() == "xxx"
 
 
+@pytest.mark.slow
 def test_a_workflow_that_cannot_be_parsed_says_why(site):
     (site.path / "Snakefile").write_text("rule all:\n    input: nobody_knows\n")
     row = site.wait(site.start())
@@ -100,6 +102,7 @@ def test_a_workflow_that_cannot_be_parsed_says_why(site):
     assert "nobody_knows" in row["error_message"]
 
 
+@pytest.mark.slow
 def test_larger_priority_first_then_first_come(site):
     low = site.submit("quick", priority=0)
     first, second = site.submit("quick"), site.submit("quick")

@@ -123,15 +123,21 @@ def test_cancelling_leaves_no_writer_however_stubborn(site):
     assert str(writer.pid) not in writers(file)
 
 
-def test_cancelling_without_a_supervisor(site):
-    run_id = site.start("stubborn")
-    writer = site.writer("stubborn.txt")
+def test_cancelling_without_a_supervisor(make_site):
+    site = make_site(runs={"interrupt_s": 0.5})
+    run_id = site.start("waiting")
+    writer = site.writer("waiting.txt")
     site.kill_supervisor(run_id)
-    launch.cancel(site.record, site.config, run_id)
-    assert site.wait(run_id)["state"] == State.CANCELED
+    assert launch.cancel(site.record, site.config, run_id) is State.CANCELING
+    row = site.wait(run_id)
+    assert row["state"] == State.CANCELED
     assert is_dead(writer)
+    # SIGTERM ended the job, and Snakemake told its own end
+    assert row["exit_code"] == 1
+    assert (site.record.folder / run_id / "attempt-1.exit").read_text() == "1\n"
 
 
+@pytest.mark.slow
 def test_exit_code_0_wins_over_a_late_cancel(make_site):
     # long enough for the job to end after SIGINT: Snakemake waits for it
     site = make_site(runs={"interrupt_s": 60})
@@ -146,6 +152,7 @@ def test_exit_code_0_wins_over_a_late_cancel(make_site):
     assert site.wait(run_id)["state"] == State.COMPLETE
 
 
+@pytest.mark.slow
 def test_recovery_may_end_a_run_instead_of_resuming_it(site):
     run_id = site.start("stubborn")
     writer = site.writer("stubborn.txt")
@@ -261,6 +268,31 @@ def test_a_run_of_another_host_is_reported_and_left_alone(site):
         launch.cancel(site.record, site.config, run_id)
     assert site.row(run_id)["state"] == State.RUNNING
     assert site.dispatch() is None
+    # until a person says that there is no such host any more
+    assert recover.recover(site.record, site.config, site.path, gone_host="third-host") == []
+    assert recover.recover(site.record, site.config, site.path, gone_host="another-host") == [
+        run_id
+    ]
+    assert site.wait(run_id)["state"] == State.COMPLETE
+
+
+def test_what_cannot_be_proved_dead_keeps_the_directory(site, monkeypatch, tmp_path):
+    # jobs in a SLURM that cannot be asked
+    run_id = make_live(site, boot_id="6f1f0d6a-0000-0000-0000-000000000000")
+    site.record.emit("run.updated", run_id, slurm_run_id="11111111-2222-3333-4444-555555555555")
+    queued = site.submit("quick")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    recover.settle(site.record, site.config, site.path)
+    until(lambda: "squeue" in (site.row(run_id)["error_message"] or ""), "the reason")
+    time.sleep(1.5)
+    row = site.row(run_id)
+    assert row["state"] in LIVE
+    assert row["attempt"] == 0
+    assert site.dispatch() is None
+    assert site.row(queued)["state"] == State.QUEUED
+    assert launch.cancel(site.record, site.config, run_id) is State.CANCELING
+    time.sleep(1.5)
+    assert site.row(run_id)["state"] == State.CANCELING
 
 
 def typed(site, *arguments: str) -> subprocess.Popen:
@@ -297,6 +329,7 @@ def test_a_typed_run_that_was_killed_is_settled_and_its_job_ended(site):
     assert str(orphan.pid) not in writers(site.results / "waiting.txt")
 
 
+@pytest.mark.slow
 def test_a_lock_without_a_record_is_removed_once_its_holder_is_dead(site, tmp_path):
     (site.path / PROFILE / "config.yaml").write_text("cores: 1\nscheduler: greedy\n")
     process = typed(site, "stubborn")  # no logger: nobody knows of it
@@ -315,6 +348,7 @@ def test_a_lock_without_a_record_is_removed_once_its_holder_is_dead(site, tmp_pa
     assert not list((site.path / ".snakemake").glob("locks/*"))
 
 
+@pytest.mark.slow
 def test_the_record_survives_its_deletion_during_a_run(site):
     run_id = site.start("waiting")
     site.writer("waiting.txt")

@@ -130,6 +130,9 @@ def recover(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="or only end what is left and unlock")
     ] = True,
+    gone_host: Annotated[
+        str, typer.Option(help="a host that is gone, or has another name now: its runs are dead")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """After a crash: prove the old processes dead, end what is left, unlock, and resume."""
@@ -138,10 +141,11 @@ def recover(
 
     setup = load_setup(configfile, profile)
     record = open_record(setup.config)
-    found = recovery.examine(record, ".")
+    found = recovery.examine(record, ".", gone_host)
     taken = recovery.recover(
-        record, setup.config, resume=resume, profile=setup.profile, configfiles=setup.configfiles
-    )
+        record, setup.config, resume=resume, profile=setup.profile,
+        configfiles=setup.configfiles, gone_host=gone_host,
+    )  # fmt: skip
     launch.dispatch(record, setup.config)
     rows = [
         {

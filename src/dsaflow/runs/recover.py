@@ -35,6 +35,7 @@ class Condition(StrEnum):
     SUPERVISED = "supervised"
     OTHER_HOST = "on another host"  # only that host can tell
     REBOOTED = "ended by a reboot"
+    GONE = "of a host that is gone"
     UNSUPERVISED = "supervisor dead, Snakemake alive"
     DEAD = "dead"
 
@@ -54,23 +55,27 @@ class Finding:
         return self.condition not in (Condition.SUPERVISED, Condition.OTHER_HOST)
 
 
-def examine(record: Record, workdir: str | os.PathLike | None = None) -> list[Finding]:
+def examine(
+    record: Record, workdir: str | os.PathLike | None = None, gone_host: str = ""
+) -> list[Finding]:
     """Condition of every live run, of one working directory or of all.
 
     Parameters
     ----------
     record : Record
     workdir : path, optional
+    gone_host : str
+        Name of a host that is known to be gone, or to have another name now: its runs are dead.
     """
     marks = ", ".join("?" for _ in LIVE)
     rows = record.select(
         f"SELECT * FROM runs WHERE state IN ({marks}) ORDER BY created_s", sorted(LIVE)
     )
     place = None if workdir is None else str(Path(workdir).resolve())
-    return [_examine(row) for row in rows if place in (None, row["workdir"])]
+    return [_examine(row, gone_host) for row in rows if place in (None, row["workdir"])]
 
 
-def _examine(row: Row) -> Finding:
+def _examine(row: Row, gone_host: str) -> Finding:
     """Judge one live run."""
 
     def finding(condition: Condition, detail: str = "") -> Finding:
@@ -79,7 +84,10 @@ def _examine(row: Row) -> Finding:
     snakemake = Identity.from_row(row, "snakemake")
     me = Identity.of(os.getpid())
     if me is not None and row["host"] and row["host"] != me.host:
-        return finding(Condition.OTHER_HOST, f"started on {row['host']}")
+        gone = row["host"] == gone_host
+        return finding(
+            Condition.GONE if gone else Condition.OTHER_HOST, f"started on {row['host']}"
+        )
     if row["boot_id"] and row["boot_id"] != boot_id():
         return finding(Condition.REBOOTED)
     alive = snakemake is not None and snakemake.alive
@@ -107,9 +115,14 @@ def settle(record: Record, config: "Config", workdir: str | os.PathLike = ".") -
 
 
 def _take_up(
-    record: Record, config: "Config", workdir: str | os.PathLike, resume: bool
+    record: Record,
+    config: "Config",
+    workdir: str | os.PathLike,
+    resume: bool,
+    gone_host: str = "",
 ) -> list[str]:
-    lost = [found.run_id for found in examine(record, workdir) if found.needs_recovery]
+    found = examine(record, workdir, gone_host)
+    lost = [one.run_id for one in found if one.needs_recovery]
     for run_id in lost:
         row = record.run(run_id)
         if row is not None:
@@ -124,6 +137,7 @@ def recover(
     resume: bool = True,
     profile: str = "",
     configfiles: Sequence[str] = (),
+    gone_host: str = "",
 ) -> list[str]:
     """Settle, wait until each run has its supervisor, and unlock a directory that no run claims.
 
@@ -136,13 +150,15 @@ def recover(
         False: what is left is ended and the runs become SYSTEM_ERROR (`dsaflow retry` resumes them).
     profile, configfiles : str, sequence of str
         For ``snakemake --unlock``, where a run without a record left its lock.
+    gone_host : str
+        See `examine`.
 
     Returns
     -------
     list of str
         Ids of the runs that were taken up.
     """
-    taken = _take_up(record, config, workdir, resume)
+    taken = _take_up(record, config, workdir, resume, gone_host)
     for run_id in taken:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:

@@ -36,7 +36,8 @@ def refuse_other_host(row: dict[str, Any]) -> None:
     me = Identity.of(os.getpid())
     if me is not None and row["host"] and row["host"] != me.host:
         raise OtherHost(
-            f"run {row['run_id']} was started on {row['host']}, this is {me.host}: use dsaflow there"
+            f"run {row['run_id']} was started on {row['host']}, this is {me.host}: use dsaflow there; "
+            f"if that host is gone or was renamed, `dsaflow recover --gone-host {row['host']}`"
         )
 
 

@@ -104,7 +104,7 @@ class Supervisor:
     @property
     def row(self) -> Row:
         """The run as it is now."""
-        row = self.record.run(self.run_id)
+        row = PERSIST(self.record.run, self.run_id)
         assert row is not None
         return row
 

@@ -62,11 +62,16 @@ def supervise(record: Record, run_id: str, resume: bool) -> None:
         return
     config, problem = configuration(row)
     try:
-        Supervisor(record, config, run_id, resume and not problem, problem).run()
-    except Exception:
+        supervisor = Supervisor(record, config, run_id, resume and not problem, problem)
+        if supervisor.state not in LIVE:  # another supervisor has ended it meanwhile
+            return
+        supervisor.run()
+    except Exception as error:
         # the run stays live in the record, so that nobody starts beside what it left: the service,
         # or `dsaflow recover`, finds it without a supervisor
         LOG.exception("the supervisor of %s failed", run_id)
+        message = f"its supervisor failed: {error!r} (see supervisor.log in {row['folder']})"
+        record.emit("run.updated", run_id, error_message=message)
         raise
     finally:
         lock.release()
