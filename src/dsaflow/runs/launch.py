@@ -1,6 +1,5 @@
 """Runs: into the queue, out of it in order, cancelled, tried again, waited for."""
 
-import getpass
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +10,7 @@ from dsaflow.errors import ConfigError, DsaflowError
 from dsaflow.fileio import exclusive, read_json, write_json
 from dsaflow.runs import alerts, clean, recover
 from dsaflow.runs.command import FailedForGood, allow_rules, check
-from dsaflow.runs.processes import Identity
+from dsaflow.runs.processes import Identity, user_name
 from dsaflow.runs.record import Busy, Record, Row, new_run_id
 from dsaflow.runs.spawn import config_file, refuse_other_host, spawn, supervised
 from dsaflow.runs.states import FINISHED, LIVE, ErrorClass, State
@@ -116,7 +115,7 @@ def submit(
         write_json(config_file(row), content)
         record.create_run(
             kind, place, run_id=run_id, group_ids=list(group_ids), options=options or {},
-            priority=priority, requested_by=requested_by or getpass.getuser(),
+            priority=priority, requested_by=requested_by or user_name(),
             idempotency_key=idempotency_key, **fields,
         )  # fmt: skip
     return run_id

@@ -4,6 +4,7 @@ Linux only: a process is known by its pid together with its start in clock ticks
 id and the host, because pids are reused.
 """
 
+import getpass
 import os
 import signal
 import socket
@@ -237,6 +238,14 @@ def foreign_snakemake(workdir: str | os.PathLike, run_id: str) -> list[int]:
             if there and _environment(process).get(RUN_ID) != run_id:
                 found.append(process.pid)
     return found
+
+
+def user_name() -> str:
+    """Name of the user, or the number where a container has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def describe(processes: Iterable[psutil.Process]) -> str:
