@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 
 import pytest
@@ -86,8 +87,8 @@ def test_plan_changes_nothing(site):
 
 def test_sets_go_with_their_manifests_and_nothing_else(site):
     before = site.snapshot()
-    done = clean(site.config(), site.record, plan_clean(site.config()), site.folder)
-    assert len(done) == 6
+    done = clean(site.config(), site.record, site.folder)
+    assert len(done.items) == 6
     after = site.snapshot()
     gone = set(before) - set(after)
     assert {name.rsplit("/", 1)[1] for name in gone} == {
@@ -151,7 +152,7 @@ def test_leftovers_of_killed_processes(site):
         os.utime(path, (time.time() - 3 * DAY_S,) * 2)
     plan = plan_clean(site.config(keep_days=100))
     assert {item.path for item in plan.items} == {str(p) for p in (old_folder, old_file, half)}
-    clean(site.config(), site.record, plan, site.folder)
+    clean(site.config(keep_days=100), site.record, site.folder)
     assert not old_folder.exists()
     assert not old_file.exists()
     assert not half.exists()
@@ -168,44 +169,55 @@ def test_a_kill_leaves_no_half_of_a_set_and_the_next_call_finishes(site, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            clean(site.config(), site.record, plan, site.folder)
+            clean(site.config(), site.record, site.folder)
     (half,) = site.results.glob("tiles/*/*.tmp-*.ms")
     name = plan.items[0].path
     assert not os.path.exists(name)
     assert not os.path.exists(plan.items[0].manifest)
     again = plan_clean(site.config(scratch_days=0))
     assert str(half) in {item.path for item in again.items}
-    clean(site.config(), site.record, again, site.folder)
+    clean(site.config(scratch_days=0), site.record, site.folder)
     assert not half.exists()
     assert not list(site.results.glob("tiles/*/*.ms"))
 
 
 def test_not_beside_a_run(site):
-    config, plan = site.config(), plan_clean(site.config())
+    config = site.config()
     before = site.snapshot()
 
+    # its supervisor was killed, which freed the lock; Snakemake may live
     run_id = site.record.create_run("run", site.folder)
     site.record.transition(run_id, State.INITIALIZING)
-    with pytest.raises(FolderInUse, match=rf"run {run_id} is INITIALIZING"):
-        clean(config, site.record, plan, site.folder)
+    site.record.transition(run_id, State.RUNNING, snakemake_pid=1)
+    with pytest.raises(FolderInUse, match=rf"run {run_id} is RUNNING"):
+        clean(config, site.record, site.folder)
     site.record.transition(run_id, State.COMPLETE)
 
     lock = WorkdirLock(site.folder)
     assert lock.acquire({"run_id": "another"})
     with pytest.raises(FolderInUse, match="a run is live"):
-        clean(config, site.record, plan, site.folder)
+        clean(config, site.record, site.folder)
     lock.release()
 
     (site.folder / ".snakemake" / "locks").mkdir()
     (site.folder / ".snakemake" / "locks" / "0.input.lock").write_text("x")
     with pytest.raises(FolderInUse, match="dsaflow recover"):
-        clean(config, site.record, plan, site.folder)
+        clean(config, site.record, site.folder)
     assert site.snapshot() == before
 
     shutil.rmtree(site.folder / ".snakemake" / "locks")
-    assert len(clean(config, site.record, plan, site.folder)) == 6
-    # and the lock is free again
+    # a run that waits for the lock starts when this is done
+    waiting = site.record.create_run("run", site.folder)
+    site.record.transition(waiting, State.INITIALIZING)
+    assert len(clean(config, site.record, site.folder).items) == 6
     assert WorkdirLock(site.folder).acquire({})
+
+
+def test_waits_for_a_gap_between_runs(site):
+    lock = WorkdirLock(site.folder)
+    assert lock.acquire({"run_id": "another"})
+    threading.Timer(0.5, lock.release).start()
+    assert len(clean(site.config(), site.record, site.folder, wait_s=30).items) == 6
 
 
 def test_high_water_mark(site, monkeypatch):

@@ -53,6 +53,9 @@ def watch(
 
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="remove; without it, only show")] = False,
+    wait_minutes: Annotated[
+        float, typer.Option(min=0.0, help="with --yes: for a gap between runs")
+    ] = 0.0,
     profile: ProfileOption = None,
     configfile: ConfigOption = None,
     as_json: JsonOption = False,
@@ -63,9 +66,7 @@ def clean(
 
     config = load_setup(configfile, profile).config
     record = open_record(config)
-    plan = plan_clean(config)
-    if yes:
-        remove(config, record, plan)
+    plan = remove(config, record, wait_s=60.0 * wait_minutes) if yes else plan_clean(config)
     if as_json:
         print_json(asdict(plan) | {"size": plan.size, "removed": yes})
         return

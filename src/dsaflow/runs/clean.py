@@ -21,6 +21,7 @@ from dsaflow.names import WILDCARD_PATTERNS, product
 from dsaflow.runs import conditions
 from dsaflow.runs.locks import WorkdirLock
 from dsaflow.runs.record import Record
+from dsaflow.runs.states import State
 
 if TYPE_CHECKING:
     from dsaflow.config import Config
@@ -118,14 +119,26 @@ def plan_clean(config: "Config", now_s: float | None = None) -> CleanPlan:
 
 
 def clean(
-    config: "Config", record: Record, plan: CleanPlan, workdir: str | os.PathLike = "."
-) -> list[Item]:
-    """Remove what `plan_clean` found.
+    config: "Config",
+    record: Record,
+    workdir: str | os.PathLike = ".",
+    wait_s: float = 0.0,
+) -> CleanPlan:
+    """Remove what `plan_clean` finds, while no run works in the folder.
+
+    Parameters
+    ----------
+    config : Config
+    record : Record
+    workdir : path
+        Folder of the Snakefile. The next run there starts when this is done.
+    wait_s : float
+        How long to wait for a gap between runs [s].
 
     Returns
     -------
-    list of Item
-        What has been removed.
+    CleanPlan
+        What has been removed, and what is kept.
 
     Raises
     ------
@@ -133,23 +146,29 @@ def clean(
         A run is live in `workdir`, or was killed and not yet recovered: it may need any of it.
     """
     lock = WorkdirLock(workdir)
-    if not lock.acquire({"clean": os.getpid()}):
+    if not lock.acquire({"clean": os.getpid()}, wait_s):
         raise FolderInUse("a run is live here: clean when it has ended (`dsaflow runs`)")
     try:
-        live = record.live_run(workdir)
-        if live is not None:
-            raise FolderInUse(
-                f"run {live['run_id']} is {live['state']} here: clean when it has ended"
-            )
-        if any(Path(workdir, ".snakemake", "locks").glob("*")):
-            raise FolderInUse("Snakemake runs or was killed here: wait, or call `dsaflow recover`")
+        _refuse_beside_snakemake(record, workdir)
+        plan = plan_clean(config)
         for item in plan.items:
             _remove(item)
         if plan.items:
             record.emit("clean", paths=[item.path for item in plan.items], bytes=plan.size)
     finally:
         lock.release()
-    return plan.items
+    return plan
+
+
+def _refuse_beside_snakemake(record: Record, workdir: str | os.PathLike) -> None:
+    """Refuse where Snakemake may work without holding the lock: typed, or its supervisor killed."""
+    live = record.live_run(workdir)
+    # one that waits for the lock has not looked at any file yet
+    waits = live is not None and live["state"] == State.INITIALIZING and not live["snakemake_pid"]
+    if live is not None and not waits:
+        raise FolderInUse(f"run {live['run_id']} is {live['state']} here: clean when it has ended")
+    if any(Path(workdir, ".snakemake", "locks").glob("*")):
+        raise FolderInUse("Snakemake runs or was killed here: wait, or call `dsaflow recover`")
 
 
 def _remove(item: Item) -> None:
