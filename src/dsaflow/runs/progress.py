@@ -193,8 +193,9 @@ def stage_statistics(record: "Record", since_s: float | None = None) -> list[dic
     """
     since_s = 0.0 if since_s is None else since_s
     counts = record.db.execute(
-        "SELECT rule, count(*), sum(succeeded) FROM stage_timings WHERE ended_s >= ? "
-        "GROUP BY rule ORDER BY rule",
+        # by default the order of rules is what SQLite picks the index for
+        "SELECT rule, count(*), sum(succeeded) FROM stage_timings INDEXED BY timings_by_time "
+        "WHERE ended_s >= ? GROUP BY rule ORDER BY rule",
         (since_s,),
     ).fetchall()
     result = []

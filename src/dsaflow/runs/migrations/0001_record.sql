@@ -153,6 +153,7 @@ CREATE TABLE stage_timings (
     ended_s REAL NOT NULL
 );
 CREATE INDEX timings_by_rule ON stage_timings (rule, ended_s);
+CREATE INDEX timings_by_time ON stage_timings (ended_s, rule, succeeded);
 
 CREATE TABLE reviews (
     candidate_id TEXT NOT NULL,
