@@ -67,7 +67,7 @@ def create_app(service: Service) -> FastAPI:
     errors.install(app)
     for module in ROUTERS:
         app.include_router(module.router)
-    app.add_middleware(Guard, config=service.config)
+    app.add_middleware(Guard, config=service.config, token=service.token)
     # outermost, so that a refusal too has the headers without which a browser hides it
     app.add_middleware(
         CORSMiddleware,

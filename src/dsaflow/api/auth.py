@@ -23,8 +23,13 @@ OPEN_PATHS = frozenset({"/api/health/live", "/api/health/ready"})
 MAX_BODY_BYTES = 1 << 20
 
 
-def configured_token(config: "Config") -> str:
-    """Token that changes need: first line of ``api.token_file``, else of the environment.
+def take_token() -> str:
+    """Token of the environment, taken out of it: the runs that the service starts inherit the rest."""
+    return os.environ.pop(TOKEN_VARIABLE, "").strip()
+
+
+def configured_token(config: "Config", of_environment: str) -> str:
+    """Token that changes need: first line of ``api.token_file``, else that of the environment.
 
     Returns
     -------
@@ -37,11 +42,10 @@ def configured_token(config: "Config") -> str:
         except (OSError, UnicodeDecodeError):
             return ""
         return lines[0].strip() if lines else ""
-    return os.environ.get(TOKEN_VARIABLE, "").strip()
+    return of_environment
 
 
-async def _refusal(config: "Config", method: str, headers: Headers) -> ApiError | None:
-    token = await to_thread.run_sync(configured_token, config)
+def _refusal(token: str, method: str, headers: Headers) -> ApiError | None:
     if not token:
         return ApiError(
             403,
@@ -82,16 +86,19 @@ class Guard:
     ----------
     app : ASGI application
     config : Config
+    token : str
+        Of the environment, where ``api.token_file`` names none.
 
     Notes
     -----
-    The token is read at each change: it can be exchanged without a restart. Bodies above 1 MiB are
+    The token file is read at each change: it can be exchanged without a restart. Bodies above 1 MiB are
     refused before anything parses them.
     """
 
-    def __init__(self, app: "ASGIApp", config: "Config") -> None:
+    def __init__(self, app: "ASGIApp", config: "Config", token: str) -> None:
         self.app = app
         self.config = config
+        self.token = token
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Pass the request on, or answer it here."""
@@ -102,7 +109,8 @@ class Guard:
         is_open = is_loopback(scope) or scope["path"] in OPEN_PATHS
         refused = None
         if method not in SAFE_METHODS or not is_open:
-            refused = await _refusal(self.config, method, headers)
+            token = await to_thread.run_sync(configured_token, self.config, self.token)
+            refused = _refusal(token, method, headers)
         if refused is not None:
             await refused.response()(scope, receive, send)
             return

@@ -46,7 +46,7 @@ def hold_alone(record: Record) -> IO[bytes]:
     return lock
 
 
-def say_who_may_change(config: Config) -> str:
+def say_who_may_change(config: Config, token: str) -> str:
     """Sentence for the log on the token that changes need.
 
     Raises
@@ -55,15 +55,15 @@ def say_who_may_change(config: Config) -> str:
         ``api.token_file`` is named, and others on this machine could read it, or it is absent.
     """
     if not config.api.token_file:
-        if configured_token(config):
-            return f"changes need the token in {TOKEN_VARIABLE}"
+        if token:
+            return f"changes need the token that was in {TOKEN_VARIABLE}"
         return f"changes are refused: neither api.token_file nor {TOKEN_VARIABLE} is set"
     path = Path(config.api.token_file)
     if not path.is_file():
         raise ConfigError(f"api.token_file: no such file: {path}")
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"api.token_file: others may read {path}: chmod 600 {path}")
-    if not configured_token(config):
+    if not configured_token(config, token):
         raise ConfigError(f"api.token_file: {path} is empty")
     return f"changes need the token in {path}"
 
@@ -78,7 +78,7 @@ def serve(service: Service, host: str, port: int, access_log: bool = False) -> N
     """
     lock = hold_alone(service.record)
     try:
-        LOG.info(say_who_may_change(service.config))
+        LOG.info(say_who_may_change(service.config, service.token))
         service.record.select(
             "SELECT last FROM sequence"
         )  # a record that cannot be opened says so now

@@ -31,6 +31,8 @@ class Service:
         Of runs whose request names none.
     configfiles : list of str
         Configuration files of the service, given to each run.
+    token : str
+        Of the environment (see `dsaflow.api.auth.take_token`).
     background : Background
         Tasks beside the requests, and what they last found.
     started_s : float
@@ -42,6 +44,7 @@ class Service:
     workdir: Path
     profile: str
     configfiles: list[str]
+    token: str = ""
     background: Background = field(default_factory=Background)
     started_s: float = field(default_factory=time.time)
 

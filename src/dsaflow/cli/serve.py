@@ -18,6 +18,7 @@ def serve(
     import logging
     from pathlib import Path
 
+    from dsaflow.api.auth import take_token
     from dsaflow.api.server import serve as run_service
     from dsaflow.api.settings import Service
     from dsaflow.runs.record import Record
@@ -36,6 +37,7 @@ def serve(
         workdir=Path.cwd(),
         profile=setup.profile,
         configfiles=files,
+        token=take_token(),
     )
     run_service(service, host or setup.config.api.host, port or setup.config.api.port, access_log)
 

@@ -67,6 +67,11 @@ rule make_mosaic:
     shell: "echo coadding > {log}; until [ -e go ]; do sleep 0.1; done; "
            "cp prepared.fits {output}; echo done >> {log}"
 
+rule convert:
+    output: f"{RESULTS}/tiles/{{tile}}/convert.json"
+    log: f"{RESULTS}/logs/convert/{{tile}}.log"
+    script: "pass.py"
+
 rule publish_mosaic:
     input: rules.make_mosaic.output
     output: f"{RESULTS}/mosaics/{{group_id}}/publication.json"
@@ -77,7 +82,7 @@ rule measure_photometry:
     input: rules.make_mosaic.output
     output: f"{RESULTS}/photometry/{{group_id}}.json"
     log: f"{RESULTS}/logs/measure_photometry/{{group_id}}.log"
-    script: "photometry.py"
+    script: "pass.py"
 """
 PUBLISH = """
 from pathlib import Path
@@ -93,7 +98,7 @@ publish_mosaic(
     config.paths.published, snakemake.output[0], "dec+16.1",
 )
 """
-PHOTOMETRY = """
+PASS = """
 from dsaflow.verdict import Verdict
 Verdict().write(snakemake.output[0])
 """
@@ -188,7 +193,7 @@ def make_site(path: Path, **sections) -> Site:
     (path / "incoming").mkdir()
     (path / "Snakefile").write_text(SNAKEFILE)
     (path / "publish.py").write_text(PUBLISH)
-    (path / "photometry.py").write_text(PHOTOMETRY)
+    (path / "pass.py").write_text(PASS)
     fits.writeto(path / "prepared.fits", *sky_image(48))
     profile = {
         "cores": 1, "scheduler": "greedy", "keep-going": True, "retries": 0,

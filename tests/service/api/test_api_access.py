@@ -79,7 +79,23 @@ ORIGIN = "https://dashboard.example"
 
 @pytest.fixture(scope="module")
 def without_token(new_site, serve):
-    return serve(new_site(api={"allowed_origins": [ORIGIN]}), token=None)
+    site = new_site(api={"allowed_origins": [ORIGIN]}, clean={"high_water": 0.0})
+    return serve(site, token=None)
+
+
+def test_a_service_that_can_take_no_work_says_why(without_token, helpers):
+    with without_token.client(None) as client:
+        answer = client.get("/api/health/ready")
+        assert answer.status_code == 503
+        assert answer.json()["ready"] is False
+        assert "clean.high_water" in answer.json()["problems"][0]
+        assert client.get("/api/health").json()["problems"] == answer.json()["problems"]
+        assert "dsaflow_ready 0.0" in client.get("/metrics").text
+        alerts = helpers.until(
+            lambda: client.get("/api/alerts", params={"rule": "service_unready"}).json()["items"],
+            "the alert",
+        )
+        assert "clean.high_water" in alerts[0]["message"]
 
 
 def test_no_token_configured_refuses_changes_and_opens_reads(without_token):
@@ -117,7 +133,7 @@ def test_token_file_must_be_there_filled_and_private(tmp_path):
             file.write_text(content)
             file.chmod(mode)
         with pytest.raises(ConfigError, match=problem):
-            say_who_may_change(config)
+            say_who_may_change(config, "token of the environment")
 
 
 def test_token_file_is_read_at_each_change(new_site, serve, tmp_path):
@@ -142,10 +158,9 @@ def test_token_file_is_read_at_each_change(new_site, serve, tmp_path):
 @pytest.fixture
 def from_elsewhere(filled, monkeypatch):
     """Request to the application as if from another machine."""
-    monkeypatch.setenv("DSAFLOW_API_TOKEN", "secret")
     monkeypatch.chdir(filled.path)
     record = Record.open(filled.config)
-    app = create_app(Settings(filled.config, record, filled.path, "profiles/toy", []))
+    app = create_app(Settings(filled.config, record, filled.path, "profiles/toy", [], "secret"))
     yield lambda address: httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, client=(address, 5000)), base_url="http://service"
     )

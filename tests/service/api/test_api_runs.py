@@ -2,10 +2,14 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 from astropy.io import fits
+
+from dsaflow.names import product
+from dsaflow.verdict import Verdict
 
 NIGHTS = ["2026-01-10", "2026-01-11", "2026-01-12", "2026-01-13", "2026-01-14"]
 
@@ -130,7 +134,9 @@ def test_cancelling_a_running_mosaic_leaves_no_process(api, night_site, helpers)
     running = of_night(api, NIGHTS[1])
     run_id, log = running["run_id"], night_site.results / "logs/make_mosaic"
     helpers.until(lambda: (log / f"{running['group_id']}.log").exists(), "its job")
-    assert len(processes_of(run_id)) >= 3  # supervisor, Snakemake, job
+    ours = processes_of(run_id)
+    assert len(ours) >= 3  # supervisor, Snakemake, job
+    assert not [p for p in ours if "DSAFLOW_API_TOKEN" in p.environ()]
     answer = api.post(f"/api/mosaics/{running['group_id']}/cancel")
     assert answer.status_code == 202
     assert answer.json()["state"] in ("CANCELING", "CANCELED")
@@ -211,6 +217,29 @@ def test_batches(api, helpers):
     assert api.post("/api/batch/image", json=empty).json()["code"] == "NO_DATA"
     assert api.post("/api/batch/image", json={"tiles": ["20200101T000000"]}).status_code == 422
     assert api.post("/api/batch/destroy", json=empty).status_code == 422
+
+
+def test_a_rejected_item_is_judged_again(api, night_site, helpers):
+    (tile, *_) = of_night(api, NIGHTS[1])["tiles"]
+    path = Path(product("convert_verdict", "results", tile=tile))
+    Verdict("reject", "TRUNCATED_HDF5", "sb03 ends early").write(night_site.path / path)
+    night_site.record.emit(
+        "quarantine.seen", item=f"convert/{tile}", stage="convert", reason_code="TRUNCATED_HDF5",
+        path=str(path),
+    )  # fmt: skip
+    item = f"/api/quarantine/convert/{tile}"
+    assert api.get(item).json()["state"] == "open"
+    helpers.until(lambda: not api.get("/api/health").json()["live_run"], "a free directory")
+    answer = api.post(f"{item}/retry")
+    assert answer.status_code == 202, answer.text
+    run_id = answer.json()["run_id"]
+    helpers.until(lambda: state(api, run_id) == "COMPLETE", "the run")
+    assert Verdict.read(night_site.path / path).verdict == "pass"
+    row = helpers.until(
+        lambda: (found := api.get(item).json())["state"] == "resolved" and found, "the resolution"
+    )
+    assert row["note"] == "no longer rejected"
+    assert api.post(f"{item}/retry").json()["code"] == "NOTHING_TO_RETRY"
 
 
 def test_a_clean_stop_takes_its_notice_along(night_service, night_site):
