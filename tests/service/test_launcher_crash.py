@@ -138,17 +138,20 @@ def test_cancelling_without_a_supervisor(make_site):
 
 
 @pytest.mark.slow
-def test_exit_code_0_wins_over_a_late_cancel(make_site):
-    # long enough for the job to end after SIGINT: Snakemake waits for it
-    site = make_site(runs={"interrupt_s": 60})
+@pytest.mark.parametrize("supervisor_is", ["late", "dead"])
+def test_exit_code_0_wins_over_a_late_cancel(site, supervisor_is):
     run_id = site.start("waiting")
     site.writer("waiting.txt")
     supervisor = site.supervisor(run_id)
-    supervisor.suspend()
-    launch.cancel(site.record, site.config, run_id)
+    if supervisor_is == "dead":
+        site.kill_supervisor(run_id)
+    else:
+        supervisor.suspend()
     (site.path / "go-waiting").touch()
     until((site.record.folder / run_id / "attempt-1.exit").exists, "the end of Snakemake")
-    supervisor.resume()
+    assert launch.cancel(site.record, site.config, run_id) is State.CANCELING
+    if supervisor_is == "late":
+        supervisor.resume()
     assert site.wait(run_id)["state"] == State.COMPLETE
 
 
