@@ -52,7 +52,7 @@ def schemathesis(filled_service, tmp_path):
 
 
 def test_every_operation_keeps_to_the_openapi(schemathesis, known):
-    schemathesis("--phases", "fuzzing", "--max-examples", "4", config=known)
+    schemathesis("--phases", "fuzzing", "--max-examples", "2", config=known)
 
 
 @pytest.mark.slow

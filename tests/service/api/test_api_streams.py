@@ -211,3 +211,15 @@ def test_offsets(given, log, offset):
 def test_an_id_of_a_named_log_is_no_plain_offset():
     with pytest.raises(ApiError):
         parse_offset("r:x", "r")
+
+
+def test_a_stop_does_not_wait_for_open_streams_and_all_was_quiet(filled_service, waiting, events):
+    run_id, path = waiting
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one\n")
+    with filled_service.client(None) as client:
+        request = client.build_request("GET", f"/api/runs/{run_id}/logs")
+        answer = client.send(request, stream=True)
+        assert next(events(answer))[2] == "one"
+        assert filled_service.stop() == 0
+    assert "Traceback" not in filled_service.log
