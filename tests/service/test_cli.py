@@ -12,7 +12,13 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from dsaflow.cli import app
-from dsaflow.errors import ConfigError, DataRejected, EnvironmentProblem, ReasonCode
+from dsaflow.errors import (
+    ConfigError,
+    DataRejected,
+    DsaflowError,
+    EnvironmentProblem,
+    ReasonCode,
+)
 from dsaflow.names import product
 from dsaflow.publish import publish_mosaic, retract
 from dsaflow.runs.scan import sync
@@ -218,6 +224,14 @@ def test_quarantine_and_database(site, call):
     (row,) = call(site, "quarantine", "list", parse=True)
     assert (row["item"], row["reason_code"]) == (f"convert/{TILE}", "TRUNCATED_HDF5")
     assert call(site, "quarantine", "show", row["item"], parse=True) == row
+    again = ("--profile", "profiles/toy")
+    run_id = call(site, "quarantine", "retry", row["item"], *again, parse=True)["run_id"]
+    assert not Path(row["path"]).exists()
+    assert call(site, "quarantine", "show", row["item"], parse=True)["state"] == "retrying"
+    assert row["path"] in call(site, "status", run_id, parse=True)["run"]["targets"]
+    site.wait(run_id)
+    with pytest.raises(DsaflowError, match="nothing rejected as convert/nothing"):
+        call(site, "quarantine", "show", "convert/nothing")
     done = call(site, "quarantine", "resolve", row["item"], "--note", "disk was full", parse=True)
     assert (done["state"], done["note"]) == ("resolved", "disk was full")
     assert call(site, "quarantine", "list", "--state", "open", parse=True) == []

@@ -417,6 +417,10 @@ def test_unknown_calibrators_and_missing_folders_are_named(folder):
         planned(folder, calibrators=["3C999"])
     empty = make_plan(config_for(folder.parent / "nowhere"), CALIBRATORS, NOW_S)
     assert "no such folder" in describe_plan(empty)
+    config = config_for(folder)
+    config.paths.calibrators = "nowhere.csv"
+    with pytest.raises(EnvironmentProblem, match=r"paths\.calibrators: no file nowhere\.csv"):
+        make_plan(config)
 
 
 def test_sixteen_thousand_known_files_are_planned_in_seconds(tmp_path):

@@ -143,11 +143,18 @@ def test_a_longer_window_is_a_mosaic_of_its_own_in_every_later_plan(night):
 
 
 def test_a_run_that_cannot_work_is_told_with_its_error(night):
-    (night.path / "nowhere.yaml").write_text("paths: {reference_catalog: nowhere.parquet}\n")
-    files = ("test.yaml", "nowhere.yaml")
-    code, output, errors = night.create("--timespan-minutes", "25", configfiles=files)
+    (night.path / "once.yaml").write_text("runs: {tries: 1}\n")
+    words = ("--timespan-minutes", "25")
+    group_id = night.create(*words, "--dry-run")[1].split(":")[0]
+    in_the_way = night.results / "mosaics" / group_id
+    in_the_way.write_text("not a folder")
+    code, output, errors = night.create(*words, configfiles=("test.yaml", "once.yaml"))
     assert code == Exit.RUN_FAILED, output + errors
-    assert "nowhere.parquet" in errors
+    assert group_id in errors
+    run_id = night.runs()[-1]["run_id"]
+    assert f"see `dsaflow logs {run_id}`" in errors
+    assert str(in_the_way.relative_to(night.path)) in night.dsaflow("logs", run_id)
+    in_the_way.unlink()
 
 
 def test_time_that_is_up_a_queue_and_a_cancelled_run(night):
@@ -186,14 +193,19 @@ def processes_in(folder):
 
 
 def test_a_published_file_that_has_changed_is_noticed(night):
-    image = next(iter(sorted((night.path / "published").glob("*/*/v1/mosaic.fits"))))
+    (group_id,) = night.runs()[1]["group_ids"]
+    (image,) = (night.path / "published").glob(f"*/{group_id}/v1/mosaic.fits")
     image.chmod(0o644)
     with open(image, "r+b") as file:
         file.seek(10_000)
-        file.write(b"\x7f")
-    results = [night.create(*words) for words in ((), ("--timespan-minutes", "50"))]
-    assert sorted(code for code, _, _ in results) == [Exit.PUBLISHED, Exit.DAMAGED]
-    assert any("mosaic.fits has changed" in errors for _, _, errors in results)
+        byte = file.read(1)[0]
+        file.seek(10_000)
+        file.write(bytes([byte ^ 1]))
+    code, output, errors = night.create()
+    assert code == Exit.DAMAGED
+    assert "mosaic.fits has changed" in errors
+    assert "Published mosaic" not in output
+    assert night.create("--timespan-minutes", "50")[0] == Exit.PUBLISHED
 
 
 def test_a_retracted_mosaic_is_not_offered(night):

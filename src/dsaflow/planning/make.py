@@ -50,9 +50,19 @@ class CalibratorList:
 
 
 def load_calibrators(path: str) -> CalibratorList:
-    """Names, positions and fluxes from the calibrators' table."""
+    """Names, positions and fluxes from the calibrators' table.
+
+    Raises
+    ------
+    EnvironmentProblem
+        There is no such file.
+    """
     import csv
 
+    if not Path(path).is_file():
+        raise EnvironmentProblem(
+            f"paths.calibrators: no file {path}; start in the folder of the workflow, or name the table"
+        )
     with open(path, newline="") as stream:
         rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
     return CalibratorList(
