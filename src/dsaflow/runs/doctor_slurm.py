@@ -28,7 +28,11 @@ def slurm(profile: Path) -> Iterator[Finding]:
         yield fail("slurm", f"not on PATH: {', '.join(missing)}")
         return
     yield from _profile(content, profile)
-    yield from _controller()
+    answered, text = _ask("scontrol", "show", "config")
+    if not answered:
+        yield fail("slurm", f"the controller does not answer: {text}")
+        return
+    yield _memory_of_jobs(text)
     yield from _partitions(content)
 
 
@@ -46,22 +50,18 @@ def _profile(content: dict[str, Any], profile: Path) -> Iterator[Finding]:
         )
 
 
-def _controller() -> Iterator[Finding]:
-    answered, text = _ask("scontrol", "show", "config")
-    if not answered:
-        yield fail("slurm", f"the controller does not answer: {text}")
-        return
+def _memory_of_jobs(text: str) -> Finding:
+    """Judge how long the controller remembers a finished job, from its configuration."""
     found = re.search(r"^MinJobAge\s*=\s*(\d+)", text, re.MULTILINE)
     if found is None:
-        yield warn("slurm", "scontrol does not tell MinJobAge; it must be at least 300 s")
-    elif int(found[1]) < _MIN_JOB_AGE_S:
-        yield fail(
+        return warn("slurm", "scontrol does not tell MinJobAge; it must be at least 300 s")
+    if int(found[1]) < _MIN_JOB_AGE_S:
+        return fail(
             "slurm",
             f"MinJobAge is {found[1]} s: finished jobs are forgotten before squeue is asked; ask the "
             f"administrator for {_MIN_JOB_AGE_S} s",
         )
-    else:
-        yield ok("slurm", f"the controller answers, MinJobAge {found[1]} s")
+    return ok("slurm", f"the controller answers, MinJobAge {found[1]} s")
 
 
 def _partitions(content: dict[str, Any]) -> Iterator[Finding]:
