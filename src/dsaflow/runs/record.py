@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dsaflow.errors import EnvironmentProblem
+from dsaflow.errors import DsaflowError, EnvironmentProblem
 from dsaflow.runs.database import connect, transaction
 from dsaflow.runs.events import Event, append_event, make_event
 from dsaflow.runs.projection import apply
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 
-class Busy(Exception):
+class Busy(DsaflowError):
     """Another run is live in the working directory."""
 
 
