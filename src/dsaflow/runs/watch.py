@@ -81,6 +81,10 @@ class Watcher:
         AlreadyWatching
         """
         failed = 0
+        if self.config.plan.settle_s == 0:
+            LOG.warning(
+                "plan.settle_s is 0: mosaics are made before their last tiles have arrived, and again"
+            )
         with self._alone():
             while not stop.is_set():
                 try:
