@@ -42,7 +42,9 @@ def create(
     end: Annotated[str | None, typer.Option(help="ISO time (UTC)")] = None,
     timespan_minutes: Annotated[
         float | None,
-        typer.Option(help="length about the transit; default: plan.mosaic_tiles, i.e. 51.5 (50)"),
+        typer.Option(
+            help="length about the transit in whole tiles, 50 is 10 of them; default: plan.mosaic_tiles"
+        ),
     ] = None,
     transit: Annotated[
         str,
