@@ -49,7 +49,7 @@ def test_the_last_error_of_a_log_without_traceback():
 
 
 @pytest.mark.parametrize(
-    ("log", "said", "member", "message"),
+    ("log", "said", "innocent", "message"),
     [
         (CHAINED, EXITED, False, exception_line(CHAINED)),
         (CHAINED, MEMORY, False, f"{exception_line(CHAINED)} (SLURM status is: 'OUT_OF_MEMORY')"),
@@ -61,13 +61,23 @@ def test_the_last_error_of_a_log_without_traceback():
         (CHAINED, "", True, exception_line(CHAINED)),
     ],
 )
-def test_message_of_a_failed_job(tmp_path, log, said, member, message):
+def test_message_of_a_failed_job(tmp_path, log, said, innocent, message):
     path = tmp_path / "rule.log"
     if log is not None:
         path.write_text(log)
-    found, tail = job_error([str(path)], said, 0.0, member=member)
+    found, tail = job_error([str(path)], said, 0.0, innocent=innocent)
     assert found == message
     assert tail == (log or "")
+
+
+def test_a_job_that_was_killed_on_a_node_says_so(tmp_path):
+    own, batch = tmp_path / "rule.log", tmp_path / "slurm.log"
+    own.write_text("half way\n")
+    batch.write_text(f"Select jobs to execute...\n{KILLED}\n")
+    said = MEMORY.replace("OUT_OF_MEMORY", "FAILED")
+    message, tail = job_error([str(own), str(batch)], said, 0.0)
+    assert message == "died with <Signals.SIGKILL: 9> SLURM status is: 'FAILED'"
+    assert tail == "half way\n"
 
 
 def test_the_log_of_an_earlier_execution_says_nothing_of_this_one(tmp_path):

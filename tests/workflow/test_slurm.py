@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -162,6 +163,16 @@ def test_small_mosaic_is_made_and_published_through_slurm(make_workspace, cluste
         assert re.search(r" NodeList=node[01] ", record)
     assert cluster.query("squeue", "--noheader", "--states=PENDING,RUNNING,SUSPENDED") == ""
 
+    # the run record knows each job with its SLURM job, and the run's name in SLURM
+    record = Record(workspace.results / "runs", workspace.results / "runs" / "record.sqlite")
+    (run,) = record.select("SELECT * FROM runs")
+    assert (run["state"], run["kind"]) == ("COMPLETE", "snakemake")
+    assert f"SLURM run ID: {run['slurm_run_id']}" in log
+    recorded = record.select("SELECT * FROM jobs WHERE rule NOT IN ('mosaics', 'photometry')")
+    assert {job["state"] for job in recorded} == {"COMPLETE"}
+    assert {str(job["slurm_job_id"]) for job in recorded} == set(jobs)
+    assert [g["outcome"] for g in record.select("SELECT * FROM mosaic_groups")] == ["published"]
+
     # jobs on nodes read the plan and never make it anew; the next main process does
     plan = workspace.results / "plan" / "plan.json"
     assert len(plans) > 2
@@ -287,3 +298,94 @@ def test_slurm_jobs_of_a_killed_run_are_cancelled_before_it_is_resumed(one_write
     ended = launch.wait(record, config, run_id, poll_s=0.2, timeout_s=120)
     assert ended["state"] == State.CANCELED
     assert cluster.query(*active) == ""
+
+
+FAILING = """
+from dsaflow.runs.handler import announce, foresee
+
+if workflow.is_main_process:
+    announce("results")
+
+onstart:
+    foresee(workflow)
+
+localrules: all
+
+rule all:
+    input: "results/second.txt", "results/killed.txt"
+
+rule first:
+    output: "results/first.txt"
+    log: "logs/first.log"
+    group: "pair"
+    script: "good.py"
+
+rule second:
+    input: "results/first.txt"
+    output: "results/second.txt"
+    log: "logs/second.log"
+    group: "pair"
+    script: "raising.py"
+
+rule killed:
+    output: "results/killed.txt"
+    log: "logs/killed.log"
+    script: "killed.py"
+"""
+LOGGED = "from dsaflow.stage import start_log\nstart_log(snakemake.log[0])\n"
+SCRIPTS = {
+    "good.py": "open(snakemake.output[0], 'w').write('x')\n",
+    "raising.py": "raise ValueError('odd channel')\n",
+    "killed.py": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n",
+}
+
+
+def test_the_record_says_why_jobs_on_nodes_failed(tmp_path, cluster):
+    (tmp_path / "Snakefile").write_text(FAILING)
+    for name, text in SCRIPTS.items():
+        (tmp_path / name).write_text(LOGGED + text)
+    options = [
+        "--executor=slurm", "--keep-going", "--logger=dsaflow", "--scheduler=greedy", *ONE_MACHINE,
+        "--slurm-status-command=squeue", "--slurm-no-requeue", "--default-resources",
+        "slurm_partition=main", "mem_mb=200", "runtime=5",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *options], cwd=tmp_path, stdin=subprocess.DEVNULL,
+        env={**os.environ, **cluster.environment}, capture_output=True, text=True, check=False,
+        timeout=RUN_TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    record = Record(tmp_path / "results/runs", tmp_path / "results/runs/record.sqlite")
+    jobs = {job["rule"]: job for job in record.select("SELECT * FROM jobs")}
+    messages = {rule: job["error_message"] for rule, job in jobs.items()}
+    assert messages == {
+        "first": "another job of its group failed",
+        "second": "ValueError: odd channel",
+        "killed": "died with <Signals.SIGKILL: 9> SLURM status is: 'FAILED'",
+    }
+    assert (jobs["second"]["error_class"], jobs["killed"]["error_class"]) == (
+        "permanent",
+        "transient",
+    )
+    assert jobs["first"]["slurm_job_id"] == jobs["second"]["slurm_job_id"]
+    assert jobs["first"]["slurm_job_id"] != jobs["killed"]["slurm_job_id"] is not None
+    (run,) = record.select("SELECT * FROM runs")
+    assert run["state"] == "EXECUTOR_ERROR"
+    assert "second: ValueError: odd channel" in run["error_message"]
+
+
+def test_doctor_finds_this_slurm_in_order_and_says_what_is_wrong(repository, cluster, monkeypatch):
+    from dsaflow.runs.doctor_slurm import slurm
+
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    found = list(slurm(repository / "profiles/slurm"))
+    assert [finding.status for finding in found] == ["ok", "ok"]
+    assert "MinJobAge 300 s" in found[0].detail
+    cluster.query("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        (_, partition) = slurm(repository / "profiles/slurm")
+    finally:
+        cluster.query("scontrol", "update", "PartitionName=main", "State=UP")
+    assert partition.status == "fail"
+    assert "partition main is down" in partition.detail

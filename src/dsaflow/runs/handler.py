@@ -131,7 +131,8 @@ class Recorder:
         self.jobs: dict[int, Job] = {}
         self.failed: dict[int, str] = {}
         self.groups: dict[str, list[int]] = {}
-        self.group_logs: dict[int, list[str]] = {}
+        self.group_logs: dict[int, list[str]] = {}  # of its members, until each is told to fail
+        self.slurm_run_id = ""
         self.said: dict[int | None, str] = {}
         self.last_error = ""
         self.counts: dict[str, int] = {}
@@ -224,6 +225,8 @@ class Recorder:
             group_ids=flow.group_ids,
         )  # fmt: skip
         self._emit(message, "run.progress", done=0, total=self.total)
+        if self.slurm_run_id:
+            self._emit(message, "run.updated", slurm_run_id=self.slurm_run_id)
         plan = self._scanner().plan
         for mosaic in plan.mosaics:
             if mosaic.group_id in flow.group_ids:
@@ -269,12 +272,14 @@ class Recorder:
         own = job.logs if job else []
         more = [path for path in map(os.path.abspath, message.log or []) if path not in own]
         of_group = self.group_logs.pop(message.jobid, None)
+        innocent = of_group == []
         said = "\n".join(filter(None, [str(message.rule_msg or ""), said]))
         text, tail = job_error(
-            [*own, *more, *(of_group or [])], said, job.started_s if job else 0.0,
-            member=of_group is not None,
-        )  # fmt: skip
-        if text or of_group is None:
+            [*own, *more, *(of_group or [])], said, job.started_s if job else 0.0, innocent
+        )
+        if innocent and not text:
+            text = "another job of its group failed"
+        else:
             name = f"{job.rule} {job.item}".strip() if job else message.rule_name
             self.failed[message.jobid] = f"{name}: {text or 'failed without a message'}"
         self._emit(
@@ -288,8 +293,12 @@ class Recorder:
             self.groups[job.uuid()] = members
 
     def _group_error(self, message: Any) -> None:
-        logs = [os.path.abspath(path) for path in message.aux_logs]
-        self.group_logs |= {info["jobid"]: logs for info in message.job_error_info}
+        """Note where the reason is to be looked for: in a member's own log, else in the group's."""
+        members = [info["jobid"] for info in message.job_error_info]
+        known = [self.jobs[jobid] for jobid in members if jobid in self.jobs]
+        told = any(job_error(job.logs, "", job.started_s, innocent=True)[0] for job in known)
+        logs = [] if told else [os.path.abspath(path) for path in message.aux_logs]
+        self.group_logs |= dict.fromkeys(members, logs)
 
     def _progress(self, message: Any) -> None:
         self.done, self.total = message.done, message.total
@@ -304,7 +313,7 @@ class Recorder:
     def _message(self, message: LogRecord) -> None:
         text = message.getMessage()
         if found := _SLURM_RUN.search(text):
-            self._emit(message, "run.updated", slurm_run_id=found[1])
+            self.slurm_run_id = found[1]  # told before there is anything to record
         elif found := _SLURM_JOB.search(text):
             jobid = found[1]
             for member in self.groups.get(jobid) or ([int(jobid)] if jobid.isdigit() else []):

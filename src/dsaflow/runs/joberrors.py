@@ -36,7 +36,7 @@ def logged_error(text: str) -> str:
 
 
 def job_error(
-    logs: Iterable[str], said: str, since_s: float, member: bool = False
+    logs: Iterable[str], said: str, since_s: float, innocent: bool = False
 ) -> tuple[str, str]:
     """Say in a sentence why a job failed.
 
@@ -48,8 +48,8 @@ def job_error(
         What Snakemake or SLURM said of the failure.
     since_s : float
         Unix time at which the job began; logs older than that are not its own.
-    member : bool
-        One of several jobs that failed as a group: perhaps it did not fail itself.
+    innocent : bool
+        One of several jobs that fail together, perhaps without an error of its own.
 
     Returns
     -------
@@ -60,16 +60,17 @@ def job_error(
         End of the log that the message is from, else of the first.
     """
     texts = [read_tail(path, limit=TAIL_CHARS) for path in map(Path, logs) if _new(path, since_s)]
-    outside = _OUTSIDE.search(said)
+    # a job on a node is killed where only the batch system's log of it can tell
+    outside = " ".join(dict.fromkeys(_OUTSIDE.findall("\n".join([*texts[1:], said]))))
     for find in (exception_line, logged_error):
         for text in texts:
             if line := find(text):
-                message = f"{line} ({outside[0]})" if outside else line
+                message = f"{line} ({outside})" if outside else line
                 return message[:MESSAGE_CHARS], text
     tail = texts[0] if texts else ""
-    if member:
+    if innocent:
         return "", tail
-    message = outside[0] if outside else last_error(tail) or last_error(said)
+    message = outside or last_error(tail) or last_error(said)
     return message[:MESSAGE_CHARS], tail
 
 

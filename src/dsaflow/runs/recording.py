@@ -1,6 +1,5 @@
 """The way of one Snakemake process's events into the record, and the run that nobody launched."""
 
-import getpass
 import os
 import sqlite3
 import sys
@@ -10,7 +9,7 @@ from typing import Any
 
 from dsaflow.errors import EnvironmentProblem
 from dsaflow.runs.events import append_event, make_event
-from dsaflow.runs.processes import Identity, members
+from dsaflow.runs.processes import Identity, members, user_name
 from dsaflow.runs.record import Busy, Record
 from dsaflow.runs.states import State
 
@@ -60,7 +59,7 @@ class Recording:
         """Record the run that this process is, where no launcher did."""
         identity = Identity.of(os.getpid())
         self._own = {
-            "run_id": self.run_id, "requested_by": getpass.getuser(), "attempt": 1,
+            "run_id": self.run_id, "requested_by": user_name(), "attempt": 1,
             "profile": profile_of(sys.argv), "arguments": sys.argv[1:],
             **(identity.fields("snakemake") if identity else {}), **fields,
         }  # fmt: skip
