@@ -58,7 +58,8 @@ def list_jobs(
         ("started_s >= ?", since_s),
         ("started_s < ?", until_s),
     ]
-    rows, total = select_page(here.record, "jobs", filters, "started_s DESC, job_id DESC", paging)
+    # a job's row is made when it starts; sorting by the time itself would read all of them
+    rows, total = select_page(here.record, "jobs", filters, "rowid DESC", paging)
     return page_of(Job, rows, total, paging)
 
 

@@ -72,7 +72,8 @@ class Service:
         return name
 
 
-def _service(request: Request) -> Service:
+# async, here and below, so that a request does not go through the pool of threads for it
+async def _service(request: Request) -> Service:
     return request.app.state.service
 
 
@@ -117,11 +118,18 @@ Declination = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 class Paging:
     """Which part of a list is wanted."""
 
-    limit: Annotated[int, Query(ge=1, le=1000, description="items of a page")] = 100
-    offset: Annotated[int, Query(ge=0, le=10**9, description="items before it")] = 0
+    limit: int
+    offset: int
 
 
-Pages = Annotated[Paging, Depends()]
+async def _paging(
+    limit: Annotated[int, Query(ge=1, le=1000, description="items of a page")] = 100,
+    offset: Annotated[int, Query(ge=0, le=10**9, description="items before it")] = 0,
+) -> Paging:
+    return Paging(limit, offset)
+
+
+Pages = Annotated[Paging, Depends(_paging)]
 
 
 def select_page(

@@ -67,7 +67,7 @@ def parse_offset(last_event_id: str | None, log: str = "") -> int:
     return int(number) if name in ("", log) else 0
 
 
-def _offset(last_event_id: LastEventId = None) -> int:
+async def _offset(last_event_id: LastEventId = None) -> int:
     return parse_offset(last_event_id)
 
 
