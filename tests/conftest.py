@@ -17,6 +17,12 @@ _EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that the last process does not work alone."""
+    first = {"test_chain.py": 0, "test_demo.py": 0, "test_faults.py": 1}
+    items.sort(key=lambda item: first.get(item.path.name, 2))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Root of the repository."""
