@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -335,6 +337,42 @@ def test_a_torn_line_takes_no_other_with_it(tmp_path):
     append_event(path, make_event("c"))
     assert [event["kind"] for event in read_events(path)] == ["a", "c"]
     assert path.read_bytes().endswith(b"\n")
+
+
+FILLING = """
+import resource, sys
+from pathlib import Path
+from dsaflow.runs.record import Record
+
+folder = Path(sys.argv[1])
+record = Record(folder / "runs", folder / "runs" / "record.sqlite")
+run_id = record.create_run("run", folder)
+path = record.events_path(run_id)
+size = path.stat().st_size
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+# less than the event needs, more than nothing: the system writes its beginning
+record.db  # SQLite's files have their size already
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limit[1]))
+try:
+    record.emit("run.updated", run_id, error_message="x" * 200)
+except Exception as error:
+    print(type(error).__name__)
+resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+assert path.stat().st_size == size
+assert record.run(run_id)["error_message"] is None
+record.emit("run.updated", run_id, error_message="after")
+assert record.run(run_id)["error_message"] == "after"
+record.remake()
+assert record.run(run_id)["error_message"] == "after"
+"""
+
+
+def test_a_full_disk_takes_an_event_neither_half_nor_to_one_place_only(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FILLING, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "OSError"
 
 
 def test_a_damaged_sqlite_file_is_told_and_made_anew(record, tmp_path):
