@@ -29,9 +29,14 @@ POINTING_DEG = 16.1
 MJD = 60700.3
 INTEGRATION_S, WIDTH_HZ, SEFD_JY = 12.884902, 244140.625, 6500.0
 BEAM = PrimaryBeam(4.65)
-OPTIONS = Image(size=660, pixel_arcsec=26.0, beam_terms=6, gridding_accuracy=1e-3)
-# one source needs no CLEAN: the dirty image's peak is its flux
-DIRTY = OPTIONS.model_copy(update={"clean_sigma": 1e6, "channel_blocks": 1})
+# 4.6 pixels across the beam's minor axis, as the telescope's default has them. CLEAN's components stand
+# on pixels and broaden a source between them: fluxes are low by 0.7, 0.4, 0.3 and 0.2 % at 2.3, 3.1,
+# 3.6 and 4.6 pixels
+OPTIONS = Image(size=1320, pixel_arcsec=13.0, beam_terms=6, gridding_accuracy=1e-3)
+# one source needs no CLEAN, and no fine pixels: the dirty image's peak is its flux
+DIRTY = OPTIONS.model_copy(
+    update={"size": 660, "pixel_arcsec": 26.0, "clean_sigma": 1e6, "channel_blocks": 1}
+)
 
 
 def apparent_beam(time_mjd, freq_hz, ra_deg, dec_deg, power=1):
@@ -177,10 +182,12 @@ def bright(repository):
 def test_fluxes_and_positions(bright):
     sky, vis, images = bright
     found = measure(images, vis, sky)
-    # CLEAN's pixels broaden a source between them: 1 % of the peak at 2.3 pixels across the beam
-    assert abs(np.median(found[:, 0]) - 1) < 0.01
+    assert abs(np.median(found[:, 0]) - 1) < 0.005
     strong = found[:, 3] > 0.05
-    assert np.all(np.abs(found[strong, 0] - 1) < 0.025), found[strong]
+    assert np.all(np.abs(found[strong, 0] - 1) < 0.015), found[strong]
+    # 0.5 % is the pixels' and the beam expansion's; the rest is noise: one of 9 in a hundred skies
+    noise = images.numbers["noise_jy"] / found[:, 3]
+    assert np.all((np.abs(found[:, 0] - 1) < 0.005 + 3.3 * noise)[strong]), found[strong]
     assert np.all(np.abs(found[strong, 1:3]) < 0.1), found[strong]
     assert np.all(np.abs(np.median(found[:, 1:3], axis=0)) < 0.03)
 
@@ -197,7 +204,7 @@ def test_one_source_at_the_flank(repository, w_sign):
 def test_reference_beam_against_brute_force(bright):
     _, vis, images = bright
     wcs = WCS(tile_header(images, vis, {}))
-    x, y = np.random.default_rng(0).integers(0, 660, (2, 200))
+    x, y = np.random.default_rng(0).integers(0, OPTIONS.size, (2, 200))
     places = list(zip(*wcs.all_pix2world(x, y, 0), strict=True))
 
     weights = sample_weights(vis, OPTIONS)
@@ -219,7 +226,7 @@ def test_sub_bands_follow_the_spectrum_and_their_own_beam(bright):
     for plane in range(4):
         found = measure(images, vis, sky, plane)
         strong = found[:, 3] > 0.1
-        assert abs(np.median(found[strong, 0]) - 1) < 0.015, plane
+        assert abs(np.median(found[strong, 0]) - 1) < 0.01, plane
 
 
 @pytest.mark.slow
@@ -228,9 +235,11 @@ def test_a_spectrum_unlike_the_models_is_kept_in_the_sub_bands(repository):
     vis = observe(repository, sky, noise=0.1, alpha=0.5)
     images = image_visibilities(vis, OPTIONS, BEAM, SEFD_JY)
     ratio = [np.median(measure(images, vis, sky, plane, alpha=0.5)[:, 0]) for plane in range(4)]
-    # with the model's own index the ratio would run from 0.94 to 1.06; what was not modelled has the
-    # PSF of its own band, hence the tolerance
-    assert np.abs(np.array(ratio) - 1).max() < 0.022
+    # With the model's own index the ratio would run from 0.94 to 1.06. What was not modelled stays in
+    # the residual with the PSF of its own band, read by the whole band's Gaussian: that, with the
+    # sidelobes of the two others, makes 0.7 % at most. CLEAN's components in the rings that the
+    # mismatch leaves in the whole band's residual make it up to 1.8 %, as measured.
+    assert np.abs(np.array(ratio) - 1).max() < 0.02
     assert abs(np.median(measure(images, vis, sky, alpha=0.5)[:, 0]) - 1) < 0.01
 
 

@@ -92,8 +92,8 @@ def test_atca_calibrator_closes_as_a_point_source(converted):
             closure_deg.append(np.degrees(np.angle(ratio)))
             closure_percent.append(100 * (np.abs(ratio) - 1))
     assert len(closure_deg) > 200
-    assert np.sqrt(np.mean(np.square(np.mean(closure_deg, axis=0)))) < 0.3
-    assert np.sqrt(np.mean(np.square(np.mean(closure_percent, axis=0)))) < 0.8
+    assert np.sqrt(np.mean(np.square(np.mean(closure_deg, axis=0)))) < 0.14
+    assert np.sqrt(np.mean(np.square(np.mean(closure_percent, axis=0)))) < 0.4
 
 
 def solve(values, antenna1, antenna2, n_antenna):
