@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dsaflow.errors import EnvironmentProblem
+
 
 def attempt_name(path: Path) -> Path:
     """Name beside `path`, unique to this attempt, under which to build the product.
@@ -107,9 +109,22 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
         temporary.write_text(json.dumps(to_plain(content), indent=1, allow_nan=False) + "\n")
 
 
+class DamagedFile(EnvironmentProblem, ValueError):
+    """A file holds something else than what was written."""
+
+
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text())
+    """Read a JSON file.
+
+    Raises
+    ------
+    DamagedFile
+        It holds no JSON (all of ours are written atomically: the disk, or a person, did that).
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise DamagedFile(f"{path} is damaged, it holds no JSON: {error}") from error
 
 
 def sha256(path: str | os.PathLike) -> str:

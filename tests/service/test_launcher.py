@@ -6,6 +6,7 @@ import pytest
 
 from dsaflow.runs import launch
 from dsaflow.runs.states import State
+from dsaflow.runs.supervision import Supervisor
 
 PAUSED, STARTING, RUNNING = State.PAUSED, State.INITIALIZING, State.RUNNING
 
@@ -113,6 +114,21 @@ def test_larger_priority_first_then_first_come(site):
     assert [row["state"] for row in ends] == [State.COMPLETE] * 3
     assert ends[0]["ended_s"] <= ends[1]["started_s"]
     assert ends[1]["ended_s"] <= ends[2]["started_s"]
+
+
+def test_a_snakemake_that_cannot_be_started_is_tried_again(site, monkeypatch):
+    def start(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dsaflow.runs.attempt.Attempt.start", start)
+    run_id = site.submit("quick")
+    (site.record.folder / run_id / "run.log").symlink_to("/dev/full")  # takes no line
+    monkeypatch.setattr("dsaflow.runs.slurm.run_ids", lambda folder: [])  # nor ends when read
+    site.record.transition(run_id, State.INITIALIZING)
+    Supervisor(site.record, site.config, run_id)._start()
+    row = site.row(run_id)
+    assert (row["state"], row["error_class"]) == (State.PAUSED, "transient")
+    assert "could not be started: [Errno 28]" in row["error_message"]
 
 
 def test_a_full_queue_refuses_and_a_repeated_key_is_one_run(make_site):

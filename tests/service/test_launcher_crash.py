@@ -76,6 +76,25 @@ def test_what_ended_without_a_supervisor_has_its_true_exit_code(site):
     assert row["attempt"] == 1
 
 
+def test_a_supervisor_that_dies_before_it_says_who_it_is(site, monkeypatch):
+    """Its dispatcher, a service, lives on: the run must not pass for looked after."""
+    start = subprocess.Popen
+
+    def killed(*arguments, **options):
+        process = start(*arguments, **options)
+        process.kill()
+        process.wait()
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dsaflow.runs.spawn.subprocess.Popen", killed)
+        run_id = site.start("quick")
+    (found,) = recover.examine(site.record)
+    assert (found.state, found.condition) == (State.INITIALIZING, Condition.DEAD)
+    assert recover.settle(site.record, site.config, site.path) == [run_id]
+    assert site.wait(run_id)["state"] == State.COMPLETE
+
+
 def test_everything_killed_at_once_is_resumed(site):
     run_id = site.start("waiting")
     orphan = site.writer("waiting.txt")

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
-import psutil
 import pytest
 
 from dsaflow.config import load_config
 from dsaflow.errors import ConfigError
 from dsaflow.runs import alerts, conditions
 from dsaflow.runs.channels import deliver
+from dsaflow.runs.processes import start_ticks
 from dsaflow.runs.record import Record
 from dsaflow.runs.states import State
 
@@ -287,6 +287,9 @@ def test_withheld_mosaic_is_told_with_its_gate(site):
     run_id = site.record.create_run("run", site.folder)
     site.record.transition(run_id, State.INITIALIZING)
     write_publication(site, "published", "3C138_20260120T051328_77bbbd90")
+    write_publication(site, "withheld", "3C138_20260119T051328_77bbbd90")
+    damaged = site.folder / "results/mosaics/3C138_20260119T051328_77bbbd90/publication.json"
+    damaged.write_text("{")  # hides no other
     write_publication(site, "withheld")
     site.record.transition(run_id, State.COMPLETE)
     (event,) = alerts.after_run(site.record, site.config(), run_id)
@@ -379,8 +382,8 @@ def test_service_that_vanished_or_is_not_ready(site, server):
     (event,) = alerts.check(site.record, config)
     assert f"process {ended.pid}) is gone" in event["message"]
 
-    parent = psutil.Process(os.getppid())
-    service = {"pid": parent.pid, "start": parent.create_time(), "url": f"http://{server.url}"}
+    service = {"pid": os.getppid(), "start": start_ticks(os.getppid())}
+    service["url"] = f"http://{server.url}"
     file.write_text(json.dumps(service))
     assert alerts.check(site.record, config) == []
     server.status, server.body = 503, b'{"problems": ["database"]}'

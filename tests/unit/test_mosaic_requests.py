@@ -28,7 +28,7 @@ from dsaflow.planning.requests import (
 )
 from dsaflow.runs import mosaics
 from dsaflow.runs.mosaics import resolve
-from dsaflow.runs.transits import find_calibrator, transits
+from dsaflow.runs.transits import find_calibrator, position, transits
 from dsaflow.transit import nearest_transit_mjd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -294,6 +294,11 @@ def test_a_centre_of_ones_own_uses_the_transit_of_that_position(config):
         resolve(config, ra_deg=later_deg + 90, dec_deg=DEC_3C138)
     with pytest.raises(ConfigError, match="dec in"):
         resolve(config, ra_deg=later_deg, dec_deg=95.0)
+
+
+def test_one_place_has_one_name():
+    for ra_deg, dec_deg in ((0.0, 0.0), (359.99999, -0.0001), (-360.0, -0.0)):
+        assert position(ra_deg, dec_deg).name == ["ra000.000+00.000"]
 
 
 def test_a_start_and_an_end_mean_the_tiles_about_their_middle(config):

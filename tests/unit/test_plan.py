@@ -360,6 +360,10 @@ def test_plan_is_deterministic_frozen_and_round_trips(folder, tmp_path):
     written = path.stat().st_mtime_ns
     planned(folder).write(path)
     assert path.stat().st_mtime_ns == written
+    path.write_text("{")
+    with pytest.raises(EnvironmentProblem, match=r"plan\.json is damaged"):
+        Plan.read(path)
+    plan.write(path)
     assert Plan.read(path).to_dict() == plan.to_dict()
     assert plan.mosaics[0].group_id in describe_plan(Plan.read(path))
 

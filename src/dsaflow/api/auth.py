@@ -54,9 +54,8 @@ def _refusal(token: str, method: str, headers: Headers) -> ApiError | None:
             f"api.token_file names, or into the environment variable {TOKEN_VARIABLE} of the service",
         )
     scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(
-        given.strip().encode("utf-8", "surrogateescape"), token.encode()
-    ):
+    sent = given.strip().encode("latin-1")  # the bytes as they came
+    if scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode()):
         return None
     return ApiError(
         401,

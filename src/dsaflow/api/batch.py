@@ -4,9 +4,9 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from dsaflow.api.errors import ApiError, documented
+from dsaflow.api.errors import documented
 from dsaflow.api.models import Accepted, Page, Run
-from dsaflow.api.mosaics import REQUESTED_BY, IdempotencyKey
+from dsaflow.api.mosaics import REQUESTED_BY, IdempotencyKey, earlier_run
 from dsaflow.api.requests import BatchRequest
 from dsaflow.api.runs import StateInQuery, accepted, cancel_run, get_run, list_page
 from dsaflow.api.settings import Here, Pages, RunInPath, Since, Until
@@ -26,14 +26,15 @@ def create_batch(
 
     profile = here.chosen_profile(body.profile)
     if idempotency_key is not None:
-        earlier = here.record.one(
-            "SELECT run_id, kind FROM runs WHERE idempotency_key = ?", (idempotency_key,)
+        asked = batch.asked_for(
+            stage, tiles=body.tiles, group_ids=body.group_ids, start=body.start, end=body.end
         )
-        if earlier is not None and earlier["kind"] != "batch":
-            raise ApiError(
-                422, "IDEMPOTENCY_KEY_USED", f"Idempotency-Key: {idempotency_key} was used",
-                {"run": f"/api/runs/{earlier['run_id']}"},
-            )  # fmt: skip
+        earlier = earlier_run(
+            here, idempotency_key,
+            lambda run: run["kind"] == "batch" and asked == {
+                k: v for k, v in run["options"].items() if k != "n_targets"
+            },
+        )  # fmt: skip
         if earlier is not None:
             return accepted(here, earlier["run_id"])
     run_id = batch.create(

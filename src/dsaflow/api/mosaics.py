@@ -1,6 +1,7 @@
 """Mosaics: ask for one, watch it, read it, cancel, try again, publish, retract."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,7 +97,11 @@ def create_mosaic(
     )
     with _creating:
         if idempotency_key is not None:
-            earlier = _earlier(here, idempotency_key, wanted.group_id)
+            earlier = earlier_run(
+                here, idempotency_key,
+                lambda run: run["kind"] == "mosaic" and run["group_ids"] == [wanted.group_id]
+                and run["options"].get("photometry") == body.photometry,
+            )  # fmt: skip
             if earlier is not None:
                 return _created(wanted.group_id, wanted.tiles, earlier)
         found = mosaics.create(
@@ -140,13 +145,13 @@ def _created(group_id: str, tiles: list[str], run: Row) -> MosaicCreated:
     )
 
 
-def _earlier(here: Service, key: str, group_id: str) -> Row | None:
-    """Run of an earlier request with the same key."""
+def earlier_run(here: Service, key: str, is_same: Callable[[Row], bool]) -> Row | None:
+    """Run of an earlier request with the same key; 422 where that asked for something else."""
     run = here.record.one("SELECT * FROM runs WHERE idempotency_key = ?", (key,))
-    if run is not None and run["group_ids"] != [group_id]:
+    if run is not None and not is_same(run):
         raise ApiError(
             422, "IDEMPOTENCY_KEY_USED",
-            f"Idempotency-Key: {key} was used for {', '.join(run['group_ids']) or 'another request'}",
+            f"Idempotency-Key: {key} was used for another request",
             {"run": f"/api/runs/{run['run_id']}"},
         )  # fmt: skip
     return run

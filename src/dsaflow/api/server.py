@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import IO
 
-import psutil
 import uvicorn
 
 from dsaflow.api.app import create_app
@@ -18,6 +17,7 @@ from dsaflow.config import Config
 from dsaflow.errors import ConfigError, EnvironmentProblem
 from dsaflow.fileio import write_json
 from dsaflow.runs.conditions import SERVICE_FILE
+from dsaflow.runs.processes import start_ticks
 from dsaflow.runs.record import Record
 
 LOG = logging.getLogger("dsaflow.api")
@@ -83,11 +83,10 @@ def serve(service: Service, host: str, port: int, access_log: bool = False) -> N
             "SELECT last FROM sequence"
         )  # a record that cannot be opened says so now
         where = f"[{host}]" if ":" in host else host
-        own = psutil.Process()
         told = service.record.folder / SERVICE_FILE
         content = {
             "pid": os.getpid(),
-            "start": own.create_time(),
+            "start": start_ticks(os.getpid()),
             "url": f"http://{where}:{port}",
         }
         write_json(told, content)

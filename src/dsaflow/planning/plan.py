@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from dsaflow.fileio import read_json, to_plain, write_json
@@ -241,7 +240,11 @@ class Plan:
     def write(self, path: str | os.PathLike) -> None:
         """Write as JSON, atomically; an equal plan leaves the file (and its mtime) alone."""
         content = self.to_dict()
-        if not Path(path).exists() or read_json(path) != content:
+        try:
+            equal = read_json(path) == content
+        except (FileNotFoundError, ValueError):  # a damaged one is made anew
+            equal = False
+        if not equal:
             write_json(path, content)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +69,6 @@ class Attempt:
         return read_tail(self.log, limit=4 * TAIL_BYTES).rpartition(self._title)[2][-TAIL_BYTES:]
 
     def say(self, text: str) -> None:
-        """Add a line to the run's log."""
-        with open(self.log, "a") as log:
+        """Add a line to the run's log, if its disk takes one: what happens does not depend on it."""
+        with suppress(OSError), open(self.log, "a") as log:
             log.write(f"== dsaflow: {text}\n")

@@ -177,15 +177,7 @@ def create(
     """
     plan = make_plan(config)
     files = targets(config, plan, stage, tiles=tiles, group_ids=group_ids, start=start, end=end)
-    ends = {
-        name: utc_text(mjd_of(t)) for name, t in (("start", start), ("end", end)) if t is not None
-    }
-    lists = {
-        name: list(items)
-        for name, items in (("tiles", tiles), ("group_ids", group_ids))
-        if items is not None
-    }
-    options: dict[str, Any] = {"stage": stage, "n_targets": len(files), **ends, **lists}
+    asked = asked_for(stage, tiles=tiles, group_ids=group_ids, start=start, end=end)
     return launch.submit(
         record,
         config,
@@ -195,11 +187,31 @@ def create(
         configfiles=configfiles,
         workdir=workdir,
         group_ids=_groups_of(config, plan, stage, files),
-        options=options,
+        options=asked | {"n_targets": len(files)},
         priority=priority,
         requested_by=requested_by,
         idempotency_key=idempotency_key,
     )
+
+
+def asked_for(
+    stage: str,
+    *,
+    tiles: Sequence[str] | None = None,
+    group_ids: Sequence[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> dict[str, Any]:
+    """Describe a request as the record keeps it in a batch's options, beside `n_targets`."""
+    ends = {
+        name: utc_text(mjd_of(t)) for name, t in (("start", start), ("end", end)) if t is not None
+    }
+    lists = {
+        name: list(items)
+        for name, items in (("tiles", tiles), ("group_ids", group_ids))
+        if items is not None
+    }
+    return {"stage": stage, **ends, **lists}
 
 
 def _groups_of(config: "Config", plan: Plan, stage: str, files: list[str]) -> list[str]:

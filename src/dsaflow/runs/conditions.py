@@ -1,6 +1,7 @@
 """What an alert may be about: each function looks at the record or the files and says what it found."""
 
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ import psutil
 
 from dsaflow.fileio import read_json
 from dsaflow.names import candidate_id, parse_raw_name
+from dsaflow.runs.processes import start_ticks
 from dsaflow.runs.record import Record
 from dsaflow.runs.states import ErrorClass, State
 
@@ -77,7 +79,10 @@ def withheld(config: "Config", since_s: float) -> list[Finding]:
         changed_s = path.stat().st_mtime
         if changed_s < since_s:
             continue
-        publication = read_json(path)
+        try:
+            publication = read_json(path)
+        except ValueError:  # whoever asks for this mosaic is told; it must not hide the others
+            continue
         if publication["state"] == "withheld":
             group_id, reason = publication["group_id"], publication["reason"]
             message = (
@@ -220,13 +225,10 @@ def service_gone(record: Record, config: "Config") -> list[Finding]:
         service = json.loads(path.read_text())
     except FileNotFoundError:  # none was started, or it was stopped
         return []
-    if service["pid"] == psutil.Process().pid:
+    if service["pid"] == os.getpid():
         return []  # it reports itself
-    try:
-        gone = abs(psutil.Process(service["pid"]).create_time() - service["start"]) > 1.0
-    except psutil.NoSuchProcess:
-        gone = True
-    if gone:
+    # ticks since boot: a time of day would differ once the clock has been set
+    if start_ticks(service["pid"]) != service["start"]:
         message = f"the service (process {service['pid']}) is gone: start it again"
         return [Finding("service_unready", f"process {service['pid']} gone", message)]
     problem = _ask_ready(f"{service['url']}/api/health/ready")

@@ -162,18 +162,24 @@ def _stopped(record: Record, config: "Config", row: Row) -> bool:
             error_class=ErrorClass.PERMANENT, error_message=message,
         )  # fmt: skip
     try:
-        spawn(record, config, row)
+        supervisor = spawn(record, config, row)
     except OSError as error:
         return record.transition(
             row["run_id"], State.SYSTEM_ERROR, error_class=ErrorClass.TRANSIENT,
             error_message=f"no supervisor could be started: {error}",
         )  # fmt: skip
+    # in this process's place, which may live on when a supervisor dies before it has said who it is
+    nobody = {"supervisor_pid": None, "supervisor_start": None}
+    fields = nobody if supervisor is None else supervisor.fields("supervisor")
+    record.emit("run.updated", row["run_id"], **fields)
     return False
 
 
 def _marker(record: Record, config: "Config", row: Row) -> FailedForGood:
-    file = config_file(row)
-    content = read_json(file) if file.exists() else config.model_dump(mode="json")
+    try:
+        content = read_json(config_file(row))
+    except (OSError, ValueError):  # a damaged one is for the supervisor to tell of
+        content = config.model_dump(mode="json")
     return FailedForGood(record.folder, row, content)
 
 

@@ -3,7 +3,6 @@
 Products are the truth; what they say becomes events only where the record says something else.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -264,5 +263,5 @@ def _read(path: str) -> dict[str, Any]:
     """Content of a JSON file, or an empty mapping where it is not there (or is being replaced)."""
     try:
         return read_json(path)
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}

@@ -50,8 +50,10 @@ def supervised(row: dict[str, Any]) -> bool:
     return holder is not None and holder.get("run_id") == row["run_id"]
 
 
-def spawn(record: Record, config: "Config", row: dict[str, Any], resume: bool = True) -> None:
-    """Start the supervisor of a run, in a session of its own.
+def spawn(
+    record: Record, config: "Config", row: dict[str, Any], resume: bool = True
+) -> Identity | None:
+    """Start the supervisor of a run, in a session of its own; returns who it is (None: dead already).
 
     Parameters
     ----------
@@ -80,5 +82,7 @@ def spawn(record: Record, config: "Config", row: dict[str, Any], resume: bool = 
             stderr=log,
             start_new_session=True,
         )
+    supervisor = Identity.of(process.pid)
     # a service lives for months: no zombie may be left of each run
     threading.Thread(target=process.wait, daemon=True).start()
+    return supervisor

@@ -165,7 +165,12 @@ class Supervisor:
             RECORD_FOLDER: str(self.record.folder),
             RECORD_DATABASE: str(self.record.database),
         }
-        self.child = Attempt(self.folder, number).start(line, self.workdir, environment)
+        try:
+            self.child = Attempt(self.folder, number).start(line, self.workdir, environment)
+        except OSError as error:  # a full disk, no more processes
+            message = f"Snakemake could not be started: {error}"
+            self._failed(Failure(ErrorClass.TRANSIENT, message), None)
+            return
         self.leader = Identity.of(self.child.pid)
         fields = {} if self.leader is None else self.leader.fields("snakemake")
         if not self.move(State.RUNNING, **fields):  # cancelled meanwhile

@@ -72,7 +72,8 @@ def position(ra_deg: float, dec_deg: float) -> CalibratorList:
     """
     if not (math.isfinite(ra_deg) and math.isfinite(dec_deg) and -90 <= dec_deg <= 90):
         raise ConfigError(f"centre {ra_deg}, {dec_deg}: ra and dec in degrees, dec in [-90, 90]")
-    ra_deg, dec_deg = round(ra_deg % 360.0, 3) % 360.0, round(dec_deg, 3)
+    # + 0.0: -0.0 would give one place two names
+    ra_deg, dec_deg = round(ra_deg % 360.0, 3) % 360.0, round(dec_deg, 3) + 0.0
     return CalibratorList(
         [centre_name(ra_deg, dec_deg)],
         np.array([ra_deg]),

@@ -173,6 +173,7 @@ class Service:
 
     def client(self, token: str | None = TOKEN, **options) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= options.pop("headers", {})
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)
 
     def stop(self) -> int:

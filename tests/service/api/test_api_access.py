@@ -143,16 +143,18 @@ def test_token_file_is_read_at_each_change(new_site, serve, tmp_path):
     site = new_site(api={"token_file": str(file)})
     service = serve(site, token="of the environment")
     statuses = {}
-    for number, content in enumerate(("first\n", "second\n", "")):
+    for number, content in enumerate(("first\n", "second\n", "", "grün\n")):
         file.write_text(content)
-        for token in ("first", "second", "of the environment"):
-            with service.client(token) as client:
+        for token in ("first", "second", "of the environment", "grün"):
+            headers = {"Authorization": f"Bearer {token}".encode()}
+            with service.client(None, headers=headers) as client:
                 answer = client.post("/api/mosaics/create", json={})
                 statuses[number, token] = answer.status_code
     assert [statuses[0, t] for t in ("first", "second")] == [422, 401]
     assert [statuses[1, t] for t in ("first", "second")] == [401, 422]
     assert {statuses[2, t] for t in ("first", "second")} == {403}
     assert {statuses[n, "of the environment"] for n in (0, 1)} == {401}
+    assert [statuses[n, "grün"] for n in (0, 3)] == [401, 422]
 
 
 @pytest.fixture

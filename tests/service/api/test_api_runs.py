@@ -179,6 +179,25 @@ def test_an_idempotency_key_gives_one_run(api, night_site):
     assert api.post(f"/api/runs/{first['run_id']}/cancel").status_code in (202, 409)
 
 
+def test_an_idempotency_key_of_another_request_is_refused(api):
+    headers = {"Idempotency-Key": "request-2"}
+    one, other, *_ = api.get("/api/mosaics").json()["items"][0]["tiles"]
+
+    def batch(stage, **body):
+        return api.post(f"/api/batch/{stage}", json=body, headers=headers)
+
+    first = batch("convert", tiles=[one]).json()
+    assert batch("convert", tiles=[one]).json()["run_id"] == first["run_id"]
+    for answer in (
+        batch("convert", tiles=[other]),
+        batch("image", tiles=[one]),
+        batch("convert", tiles=[one], start="2026-01-01T00:00:00"),
+        api.post("/api/mosaics/create", json={"calibrator": "3C138"}, headers=headers),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_KEY_USED")
+    assert api.post(f"/api/runs/{first['run_id']}/cancel").status_code in (202, 409)
+
+
 def test_retracted_mosaics_are_gone_and_not_made_again(api, helpers):
     page = helpers.until(
         lambda: api.get("/api/mosaics", params={"outcome": "published"}).json()["items"], "one"
