@@ -29,10 +29,10 @@ demo: .venv/.complete ## simulate nights of a strip with one ESE in it and find 
 	$(BIN)/dsaflow demo
 
 test: lint ## style, types and the fast tests (under 15 min on 2 cores)
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "$(FAST)"
+	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "$(FAST)"
 
 test-slow: .venv/.complete ## the tests that `make test` leaves out
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "(slow or wsclean) and not slurm"
+	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "(slow or wsclean) and not slurm"
 	$(PYTEST) -m slurm # with the machine to itself
 
 test-all: test test-slow ## every test (see tests/install-system-packages.sh)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from dsaflow.errors import EnvironmentProblem
@@ -21,8 +22,10 @@ def run_ids(folder: Path) -> list[str]:
     """SLURM run ids of all starts of Snakemake in a run's folder, from its log and its events."""
     found: dict[str, None] = {}
     log, events = folder / "run.log", folder / "events.jsonl"
-    if log.exists():
-        found |= dict.fromkeys(match.decode() for match in _RUN_ID.findall(log.read_bytes()))
+    if log.exists() and log.stat().st_size:
+        # mapped: a log of many gigabytes is not read into memory
+        with open(log, "rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            found |= dict.fromkeys(match.decode() for match in _RUN_ID.findall(content))
     if events.exists():
         found |= dict.fromkeys(
             event["slurm_run_id"] for event in read_events(events) if event.get("slurm_run_id")
