@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dsaflow.runs.record import Record
 
 _POLL_S = 0.5
+_CHUNK_BYTES = 1 << 20
 
 
 class NoLog(DsaflowError):
@@ -107,10 +108,10 @@ def _grown(record: "Record", path: Path, run_id: str, position: int) -> Iterator
         if path.exists():
             with open(path, "rb") as stream:
                 stream.seek(position)
-                fresh = stream.read()
-            position += len(fresh)
-            *whole, rest = (rest + fresh).split(b"\n")
-            yield from (line.decode(errors="replace") for line in whole)
+                while fresh := stream.read(_CHUNK_BYTES):
+                    position += len(fresh)
+                    *whole, rest = (rest + fresh).split(b"\n")
+                    yield from (line.decode(errors="replace") for line in whole)
         if ended:
             if rest:
                 yield rest.decode(errors="replace")
