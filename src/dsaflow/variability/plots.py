@@ -87,9 +87,9 @@ def _draw(
     model = 1 - candidate["depth"] * bank.dip_at(candidate["template_index"], fine)
     error = np.sqrt(normal.variance[source] + candidate["excess"] ** 2) / unit
     for panel, title in ((axes[0, 0], "full curve"), (axes[0, 1], "zoom")):
-        panel.axvspan(start, end, color="0.92")
+        panel.axvspan(start, end, color="0.92", zorder=0)
         panel.errorbar(mjd, normal.flux[source] / unit, error, fmt="o", ms=4, color="k", capsize=2)
-        panel.plot(fine, model, color="#d95f02", zorder=0)
+        panel.plot(fine, model, color="#d95f02", zorder=1.5)
         panel.set_title(title)
     margin = max(candidate["duration_days"], 2 * float(np.median(np.diff(mjd))))
     axes[0, 1].set_xlim(start - margin, end + margin)
