@@ -19,8 +19,9 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         # every Snakemake process loads every logger plugin, also one that uses none
-        from dsaflow.runs.handler import Recorder
+        from dsaflow.runs.handler import LOG, Recorder, keep_logs
 
+        LOG.addFilter(keep_logs)
         self.recorder = Recorder(enabled=not self.common_settings.dryrun)
 
     def emit(self, record: LogRecord) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dsaflow.runs.handler import keep_logs
 from dsaflow.runs.joberrors import exception_line, job_error, logged_error
 
 CHAINED = """2026-01-20 05:17:23,001 INFO dsaflow: reading
@@ -100,3 +101,15 @@ def test_an_uncaught_exception_is_in_the_rule_log(tmp_path):
     assert "OSError: [Errno 5] x" in done.stderr  # the terminal still shows it
     assert job_error([str(log)], "", 0.0)[0] == "OSError: [Errno 5] x"
     assert logging.getLevelName(50) in log.read_text()
+
+
+def test_the_reason_is_kept_when_the_job_is_tried_again_at_once(tmp_path):
+    log = tmp_path / "job.log"
+    log.write_text("Traceback (most recent call last):\nOSError: [Errno 5] x\n")
+    message = logging.makeLogRecord({"event": "job_error", "log": [str(log)]})
+    assert keep_logs(message)
+    log.unlink()  # as Snakemake does before the next execution
+    assert job_error([str(log)], "", 0.0, kept=message.log_ends)[0] == "OSError: [Errno 5] x"
+    log.write_text("Traceback (most recent call last):\nKeyError: 'next'\n")
+    assert job_error([str(log)], "", 0.0, kept=message.log_ends)[0] == "OSError: [Errno 5] x"
+    assert job_error([str(log)], "", 0.0)[0] == "KeyError: 'next'"

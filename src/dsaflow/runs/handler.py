@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dsaflow.runs.classify import classify_text
-from dsaflow.runs.joberrors import job_error
+from dsaflow.runs.joberrors import job_error, log_ends
 from dsaflow.runs.processes import ATTEMPT, RUN_ID
 from dsaflow.runs.record import Record, new_run_id
 from dsaflow.runs.recording import Recording, RunLog
@@ -98,6 +98,18 @@ def foresee(workflow: Any) -> None:
             _workflow.run_id = os.environ[RUN_ID] = new_run_id()
     except Exception as error:  # no change in Snakemake may stop a workflow here
         LOG.warning(f"dsaflow: the run record does not know what this run has to do: {error!r}")
+
+
+def keep_logs(message: LogRecord) -> bool:
+    """Read a failed job's logs where it is told to have failed: a filter of Snakemake's logger.
+
+    A handler sees the message later, in a thread of its own, when Snakemake may have tried the job
+    again and removed its log.
+    """
+    if str(getattr(message, "event", None)) == "job_error":
+        paths = map(os.path.abspath, getattr(message, "log", None) or [])
+        message.log_ends = log_ends(paths)
+    return True
 
 
 @dataclass
@@ -275,8 +287,9 @@ class Recorder:
         innocent = of_group == []
         said = "\n".join(filter(None, [str(message.rule_msg or ""), said]))
         text, tail = job_error(
-            [*own, *more, *(of_group or [])], said, job.started_s if job else 0.0, innocent
-        )
+            [*own, *more, *(of_group or [])], said, job.started_s if job else 0.0, innocent,
+            getattr(message, "log_ends", {}),
+        )  # fmt: skip
         if innocent and not text:
             text = "another job of its group failed"
         else:

@@ -1,8 +1,11 @@
 """What went wrong in a job, from its log and from what Snakemake or SLURM said of it."""
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from dsaflow.runs.classify import last_error, read_tail
 
@@ -35,14 +38,27 @@ def logged_error(text: str) -> str:
     return next((match[1] for match in reversed(matches) if match), "")
 
 
+def log_ends(paths: Iterable[str]) -> dict[str, tuple[float, str]]:
+    """Time of writing (Unix seconds) and end of each of these files that exists."""
+    ends = {}
+    for path in paths:
+        with suppress(OSError):
+            ends[path] = (os.stat(path).st_mtime, read_tail(Path(path), limit=TAIL_CHARS))
+    return ends
+
+
 def job_error(
-    logs: Iterable[str], said: str, since_s: float, innocent: bool = False
+    logs: Sequence[str],
+    said: str,
+    since_s: float,
+    innocent: bool = False,
+    kept: Mapping[str, tuple[float, str]] = MappingProxyType({}),
 ) -> tuple[str, str]:
     """Say in a sentence why a job failed.
 
     Parameters
     ----------
-    logs : iterable of str
+    logs : sequence of str
         Its log files, the rule's own first.
     said : str
         What Snakemake or SLURM said of the failure.
@@ -50,6 +66,8 @@ def job_error(
         Unix time at which the job began; logs older than that are not its own.
     innocent : bool
         One of several jobs that fail together, perhaps without an error of its own.
+    kept : mapping of str to (float, str)
+        `log_ends` as they were when the job failed, for logs that may be gone by now.
 
     Returns
     -------
@@ -59,7 +77,8 @@ def job_error(
     tail : str
         End of the log that the message is from, else of the first.
     """
-    texts = [read_tail(path, limit=TAIL_CHARS) for path in map(Path, logs) if _new(path, since_s)]
+    ends = {**log_ends(path for path in logs if path not in kept), **kept}
+    texts = [ends[p][1] for p in logs if p in ends and ends[p][0] >= since_s - _CLOCK_S]
     # a job on a node is killed where only the batch system's log of it can tell
     outside = " ".join(dict.fromkeys(_OUTSIDE.findall("\n".join([*texts[1:], said]))))
     for find in (exception_line, logged_error):
@@ -72,10 +91,3 @@ def job_error(
         return "", tail
     message = outside or last_error(tail) or last_error(said)
     return message[:MESSAGE_CHARS], tail
-
-
-def _new(path: Path, since_s: float) -> bool:
-    try:
-        return path.stat().st_mtime >= since_s - _CLOCK_S
-    except OSError:
-        return False
