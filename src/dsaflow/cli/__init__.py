@@ -60,7 +60,10 @@ def demo(
 @app.command()
 def validate(
     ladder: Annotated[bool, typer.Option("--ladder", help="one effect after the other")] = False,
-    folder: Annotated[Path, typer.Option(help="for the data and the figure")] = Path("ladder"),
+    folder: Annotated[Path, typer.Option(help="for the data and the scores")] = Path("ladder"),
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG or SVG; default: ladder.png in the folder")
+    ] = None,
     nights: Annotated[int, typer.Option(min=1, help="nights a sky")] = 2,
     seed: Annotated[list[int] | None, typer.Option(help="skies; default: 1")] = None,
     only: Annotated[str, typer.Option(help="rungs with this in their name")] = "",
@@ -68,16 +71,19 @@ def validate(
     profile: ProfileOption = "profiles/demo",
 ) -> None:
     """Run the stages on simulated nights and score them against the truth, effect by effect."""
-    from dsaflow.validation.ladder import climb, describe, draw
+    from dsaflow.validation.ladder import climb, describe, draw, wide
 
     if not ladder:
         raise typer.BadParameter("choose what to validate: --ladder")
     results = climb(load_setup(configfile, profile).config, folder, nights, seed or [1], only)
     if not results:
         raise typer.BadParameter(f"no rung has {only!r} in its name")
-    draw(results, folder / "ladder.png")
+    figure = figure or folder / "ladder.png"
+    draw(results, figure)
     typer.echo(describe(results))
-    typer.echo(f"figure: {folder / 'ladder.png'}")
+    for line in wide(results):
+        typer.echo(f"pulls wider than 1.1: {line}")
+    typer.echo(f"figure: {figure}")
 
 
 for _name in ("runs", "mosaic", "show", "serve", "operate"):

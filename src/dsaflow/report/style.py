@@ -11,7 +11,10 @@ BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9822b", "#8a8a8a", "#b3261e"
 
 @contextmanager
 def figure(path: str | os.PathLike, width: float, height: float) -> Iterator:
-    """Yield a new matplotlib figure (inches); on success save it as PNG at `path`, atomically."""
+    """Yield a new matplotlib figure (inches); on success save it at `path`, atomically.
+
+    As SVG where the name ends so, else as PNG.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,7 +34,7 @@ def figure(path: str | os.PathLike, width: float, height: float) -> Iterator:
     try:
         yield fig
         with atomic_file(path) as temporary:
-            fig.savefig(temporary, format="png")
+            fig.savefig(temporary, format="svg" if str(path).endswith(".svg") else "png")
     finally:
         plt.close(fig)
 

@@ -21,7 +21,7 @@ from dsaflow.verdict import Verdict
 from dsaflow.visibilities.convert import convert_tile
 from dsaflow.visibilities.flag import flag_tile
 from dsaflow.visibilities.flagfile import write_flags
-from dsaflow.visibilities.ms import read_ms
+from dsaflow.visibilities.ms import KEYWORD, read_ms
 
 IMAGES = ("image", "residual", "psf", "beam", "noise", "subbands")
 MAPS = ("image", "noise", "weight", "coverage", "subbands")
@@ -39,10 +39,15 @@ class Night:
 
 @dataclass(frozen=True)
 class Steps:
-    """Which stages are real: without flagging nothing is flagged, without calibration data are Jy."""
+    """Which stages are real: without flagging nothing is flagged, without calibration data are Jy.
+
+    With `track` the pipeline is told that the mount tracks, so that its beam stands still: for data
+    simulated without beam motion, and only without calibration, which would leave the beam out.
+    """
 
     flag: bool = True
     calibrate: bool = True
+    track: bool = False
 
 
 def simulate(config: Config, nights: int) -> None:
@@ -82,6 +87,8 @@ def _run(config: Config, plan: Plan, mosaic: PlannedMosaic, steps: Steps, keep: 
     for tile, at in place.items():
         at.mkdir(parents=True, exist_ok=True)
         convert_tile(plan.tile(tile).files, at / "data.ms", config, stations)
+        if steps.track:
+            _say_that_it_tracks(at / "data.ms")
         if steps.flag:
             flag_tile(at / "data.ms", at / "flags.h5", config)
         else:
@@ -97,6 +104,15 @@ def _run(config: Config, plan: Plan, mosaic: PlannedMosaic, steps: Steps, keep: 
             shutil.rmtree(at / "data.ms")
             shutil.rmtree(at / "calibrated.ms", ignore_errors=True)
     return _coadd(config, mosaic, folder, tiles)
+
+
+def _say_that_it_tracks(ms: Path) -> None:
+    """Take the pointing's declination out of a converted tile: its beam is then the phase centre's."""
+    from casacore import tables
+
+    with tables.table(str(ms), readonly=False, ack=False) as table:
+        record = table.getkeyword(KEYWORD)
+        table.putkeyword(KEYWORD, record | {"pointing_dec_deg": float("nan")})
 
 
 def _calibrated(

@@ -13,7 +13,7 @@ from dsaflow.config import Config
 from dsaflow.fileio import write_json
 from dsaflow.simulate.settings import Effects
 from dsaflow.validation.chain import Steps, run_nights, simulate, tile_noise_ratios
-from dsaflow.validation.score import join_truth, score
+from dsaflow.validation.score import join_truth, measure_places, score
 
 LOG = logging.getLogger(__name__)
 EXACT_CATALOG = {"variable_fraction": 0.0, "event": {"kind": "none"}}
@@ -30,18 +30,19 @@ class Rung:
 
 _SKY = ("noise", "beam_motion", "smearing")
 _GAINS = (*_SKY, "bandpass", "gain_drift")
-_PERFECT = Steps(flag=False, calibrate=False)
+_ARRAY = (*_GAINS, "dead_antennas")
+_UNFLAGGED = Steps(flag=False)
 RUNGS = (
-    Rung("moving beam alone", ("beam_motion",), _PERFECT),
-    Rung("+ noise", ("noise", "beam_motion"), _PERFECT),
-    Rung("+ smearing", _SKY, _PERFECT),
-    Rung("+ calibration", _SKY, Steps(flag=False)),
-    Rung("+ bandpass", (*_SKY, "bandpass"), Steps(flag=False)),
-    Rung("+ gain drift", _GAINS, Steps(flag=False)),
-    Rung("+ dead antennas, flagging", (*_GAINS, "dead_antennas")),
-    Rung("+ interference", (*_GAINS, "dead_antennas", "rfi")),
-    Rung("+ spoilt catalogue", (*_GAINS, "dead_antennas", "rfi", "spoilt_catalog")),
-    Rung("+ far sources", (*_GAINS, "dead_antennas", "rfi", "spoilt_catalog", "far_sources")),
+    Rung("noise alone", ("noise",), Steps(flag=False, calibrate=False, track=True)),
+    Rung("+ moving beam", ("noise", "beam_motion"), Steps(flag=False, calibrate=False)),
+    Rung("+ smearing", _SKY, Steps(flag=False, calibrate=False)),
+    Rung("+ calibration", _SKY, _UNFLAGGED),
+    Rung("+ bandpass", (*_SKY, "bandpass"), _UNFLAGGED),
+    Rung("+ gain drift", _GAINS, _UNFLAGGED),
+    Rung("+ dead antennas, flagging", _ARRAY),
+    Rung("+ interference", (*_ARRAY, "rfi")),
+    Rung("+ spoilt catalogue", (*_ARRAY, "rfi", "spoilt_catalog")),
+    Rung("+ far sources", (*_ARRAY, "rfi", "spoilt_catalog", "far_sources")),
 )
 
 
@@ -88,8 +89,8 @@ def climb(
     Returns
     -------
     list of dict
-        ``name``, ``flux_ratio``, ``bins`` (see `dsaflow.validation.score.score`),
-        ``noise_ratio_median`` and ``noise_ratio_worst`` of the tiles.
+        ``name``, what `dsaflow.validation.score.score` returns, ``noise_ratio_median`` and
+        ``noise_ratio_worst`` of the tiles.
     """
     import pandas as pd
 
@@ -100,18 +101,9 @@ def climb(
         parts, noise = [], []
         for seed in seeds:
             place = folder / f"rung-{number:02d}" / f"seed-{seed}"
-            rows = place / "rows.parquet"
-            if not rows.exists():
-                config = rung_config(base, rung, place, nights, seed)
-                simulate(config, nights)
-                done = run_nights(config, rung.steps)
-                truth = Path(config.paths.results) / "simulated"
-                table = join_truth([night.photometry for night in done], truth)
-                write_json(
-                    place / "noise.json", np.concatenate([tile_noise_ratios(n) for n in done])
-                )
-                table.to_parquet(rows)
-            parts.append(pd.read_parquet(rows).assign(seed=seed))
+            if not (place / "rows.parquet").exists():
+                _run_rung(rung_config(base, rung, place, nights, seed), rung, nights, place)
+            parts.append(pd.read_parquet(place / "rows.parquet").assign(seed=seed))
             noise += json.loads((place / "noise.json").read_text())
         scored = {"name": rung.name, **score(pd.concat(parts))}
         scored |= {
@@ -123,46 +115,89 @@ def climb(
     return results
 
 
+def _run_rung(config: Config, rung: Rung, nights: int, place: Path) -> None:
+    """Simulate and reduce some nights; leave their rows beside the truth, and the tiles' noise."""
+    simulate(config, nights)
+    done = run_nights(config, rung.steps)
+    truth = Path(config.paths.results) / "simulated"
+    table = join_truth([night.photometry for night in done], truth)
+    table = measure_places(
+        table, {night.folder.name: night.mosaic["image"] for night in done}, truth
+    )
+    write_json(place / "noise.json", np.concatenate([tile_noise_ratios(n) for n in done]))
+    table.to_parquet(place / "rows.parquet")
+
+
+def wide(results: list[dict[str, Any]], limit: float = 1.1) -> list[str]:
+    """Where the pulls get wide: the first rung of each bin of S/N, by more than twice its error."""
+    lines = []
+    for k, bounds in enumerate(results[0]["bins"]):
+        for row in results:
+            found = row["bins"][k]
+            if found["pull_width"] - 2 * found["pull_width_err"] > limit:
+                lines.append(
+                    f"{_bin(bounds)} sigma: {found['pull_width']:.2f} ± "
+                    f"{found['pull_width_err']:.2f} from '{row['name']}' on"
+                )
+                break
+    return lines
+
+
+def _bin(bounds: dict[str, Any]) -> str:
+    low, high = bounds["low"], bounds["high"]
+    return f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}"
+
+
 def describe(results: list[dict[str, Any]]) -> str:
     """Markdown table of the ladder."""
-    bins = [f"{b['low']:g}-{b['high']:g}".replace("-inf", "+") for b in results[0]["bins"]]
+    bins = [_bin(b) for b in results[0]["bins"]]
     head = "".join(f" {name} sigma |" for name in bins)
     lines = [
-        f"| rung | flux ratio | tile noise |{head}",
-        "|---|---|---|" + "---|" * len(bins),
+        f"| rung | flux ratio (± chance, stated) | tile noise | offset east, north; scatter |{head}",
+        "|---|---|---|---|" + "---|" * len(bins),
     ]
     for row in results:
+        place = row["place"]
         cells = "".join(
-            f" {b['ratio']:.4f}, {b['pull_mean']:+.2f}, {b['pull_width']:.2f} ({b['sources']}) |"
+            f" {b['ratio']:.3f}, {b['pull_mean']:+.2f}, {b['pull_width']:.2f} ± "
+            f"{b['pull_width_err']:.2f} ({b['sources']}) |"
             for b in row["bins"]
         )
         lines.append(
-            f"| {row['name']} | {row['flux_ratio']:.4f} ± {row['flux_ratio_err']:.4f} | "
-            f"{row['noise_ratio_median']:.2f}, {row['noise_ratio_worst']:.2f} |{cells}"
+            f"| {row['name']} | {row['flux_ratio']:.4f} ± {row['flux_ratio_err']:.4f}, "
+            f"{row['flux_ratio_stated_err']:.4f} | "
+            f"{row['noise_ratio_median']:.2f}, {row['noise_ratio_worst']:.2f} | "
+            f'{place["east_arcsec"]:+.2f}", {place["north_arcsec"]:+.2f}"; '
+            f"{place['east_scatter']:.2f}, {place['north_scatter']:.2f} |{cells}"
         )
     return "\n".join(lines)
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Figure of the ladder: flux ratio and pull width by rung and S/N."""
+    """Figure of the ladder: flux ratio, pull width by S/N and tile noise on each rung."""
     from dsaflow.report.style import GREY, figure
 
-    place = np.arange(len(results))
-    with figure(path, 10, 4.6) as fig:
-        left, middle, right = fig.subplots(1, 3, sharey=True)
-        for k in range(len(results[0]["bins"])):
-            rows = [row["bins"][k] for row in results]
-            label = f"{rows[0]['low']:g} to {rows[0]['high']:g} sigma"
-            left.plot([b["ratio"] for b in rows], place, "o-", ms=4, lw=0.8, label=label)
-            middle.plot([b["pull_width"] for b in rows], place, "o-", ms=4, lw=0.8)
-        right.plot([row["noise_ratio_median"] for row in results], place, "o-", ms=4, lw=0.8)
-        right.plot([row["noise_ratio_worst"] for row in results], place, ".", color=GREY)
-        left.legend(fontsize=7)
-        left.set_xlabel("measured / true flux, median")
-        middle.set_xlabel("robust width of the pulls")
-        right.set_xlabel("tile noise / radiometer, median and worst")
-        left.set_yticks(place, [row["name"] for row in results])
-        left.invert_yaxis()
-        for ax, bounds in ((left, (1, 1)), (middle, (0.9, 1.1)), (right, (1, 1.3))):
-            for bound in bounds:
-                ax.axvline(bound, color=GREY, lw=0.8, ls="--")
+    rungs = np.arange(len(results))
+    with figure(path, 8, 8) as fig:
+        top, middle, low = fig.subplots(3, 1, sharex=True, height_ratios=(3, 4, 3))
+        ratio = [row["flux_ratio"] for row in results]
+        stated = [row["flux_ratio_stated_err"] for row in results]
+        top.errorbar(rungs, ratio, stated, fmt="none", ecolor=GREY, lw=4, alpha=0.4)
+        top.errorbar(rungs, ratio, [row["flux_ratio_err"] for row in results], fmt="o", ms=4)
+        top.set_ylabel("measured / true flux\n(stated and chance error)")
+        for k, bounds in enumerate(results[0]["bins"]):
+            cells = [row["bins"][k] for row in results]
+            width, error = ([c[key] for c in cells] for key in ("pull_width", "pull_width_err"))
+            # side by side, so that the error bars can be told apart
+            middle.errorbar(
+                rungs + 0.12 * (k - 1.5), width, error, fmt="o", ms=4, lw=1, label=_bin(bounds)
+            )
+        middle.set_ylabel("robust width of the pulls")
+        middle.legend(title="S/N", fontsize=8, ncols=4)
+        low.plot(rungs, [row["noise_ratio_median"] for row in results], "o", ms=4, label="median")
+        low.plot(rungs, [row["noise_ratio_worst"] for row in results], "x", ms=5, label="worst")
+        low.set_ylabel("tile noise / radiometer")
+        low.legend(fontsize=8)
+        low.set_xticks(rungs, [row["name"] for row in results], rotation=30, ha="right")
+        for ax, bounds in ((top, (0.985, 1.015)), (middle, (0.9, 1.1)), (low, (1.0, 1.3))):
+            ax.axhspan(*bounds, color=GREY, alpha=0.15, lw=0)

@@ -5,9 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from dsaflow.qa.field import MosaicField
+from dsaflow.qa.sources import beam_precision, fit_source
 
 SNR_BINS = ((5.0, 10.0), (10.0, 30.0), (30.0, 100.0), (100.0, np.inf))
 SCALE_SNR = 20.0  # sources above this carry a night's scale
+PLACE_SNR = 20.0  # sources above this are measured in position
 
 
 def robust_width(values: np.ndarray) -> float:
@@ -54,14 +59,76 @@ def join_truth(photometry: list[Path], truth: Path) -> pd.DataFrame:
     return rows
 
 
+def measure_places(rows: pd.DataFrame, images: dict[str, str], truth: Path) -> pd.DataFrame:
+    """Offsets of the mosaics' bright sources from their true places.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of `join_truth`.
+    images : dict
+        Path of the image of each group_id.
+    truth : Path
+
+    Returns
+    -------
+    DataFrame
+        `rows` with ``east_arcsec``, ``north_arcsec`` (NaN below `PLACE_SNR` and where no fit was made) and
+        ``place_err_arcsec``: half the beam's axis over the S/N, the error that noise makes.
+    """
+    places = pd.read_parquet(truth / "sources.parquet").set_index("source_id")
+    columns = np.full((len(rows), 3), np.nan)
+    for group_id, path in images.items():
+        chosen = np.flatnonzero((rows["group_id"] == group_id) & (rows["true_snr"] > PLACE_SNR))
+        true = places.loc[rows["source_id"].iloc[chosen]]
+        offset, axis_arcsec = _offsets(path, true["ra_deg"].to_numpy(), true["dec_deg"].to_numpy())
+        columns[chosen, :2] = offset
+        columns[chosen, 2] = 0.5 * axis_arcsec / rows["true_snr"].iloc[chosen]
+    names = ("east_arcsec", "north_arcsec", "place_err_arcsec")
+    return rows.assign(**dict(zip(names, columns.T, strict=True)))
+
+
+def _offsets(path: str, ra_deg: NDArray, dec_deg: NDArray) -> tuple[NDArray, float]:
+    """Fitted less true place, shape (n, 2) [arcsec, east and north], and the beam's mean axis [arcsec]."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    with fits.open(path) as hdus:
+        image, header = np.asarray(hdus[0].data, np.float64), hdus[0].header
+    empty = np.zeros_like(image)
+    field = MosaicField(image, empty, empty > 0, header, WCS(header), [])
+    axis_deg = float(np.sqrt(field.beam_deg[0] * field.beam_deg[1]))
+    precision = beam_precision(field)
+    half = max(3, int(np.ceil(1.25 * field.beam_deg[0] / abs(field.pixel_deg[1]))))
+    x, y = field.to_pixel(ra_deg, dec_deg)
+    fits_xy = [fit_source(image, *place, precision, half)[1:3] for place in zip(x, y, strict=True)]
+    pixels = np.array(fits_xy).reshape(-1, 2) - np.column_stack([x, y])
+    return 3600 * pixels * np.array(field.pixel_deg), 3600 * axis_deg
+
+
 def score(rows: pd.DataFrame) -> dict[str, Any]:
-    """Flux ratio above 10 sigma, and pulls in `SNR_BINS`."""
+    """Flux ratio above 10 sigma, positions, and pulls in `SNR_BINS`.
+
+    Returns
+    -------
+    dict
+        ``flux_ratio`` and its errors, ``flux_ratio_err`` from the scatter of the sources and
+        ``flux_ratio_stated_err`` with the nights' stated scale errors and the absolute one;
+        ``sources``; ``place`` (see `_score_places`); ``bins``, each with ``low``, ``high``, ``sources``,
+        ``ratio`` (the night's scale divided out), ``pull_mean``, ``pull_width`` and their errors.
+    """
     bright = rows[rows["true_snr"] > 10]
     ratio = (bright["flux_jy"] / bright["true_jy"]).to_numpy()
+    chance = float(1.2533 * robust_width(ratio) / np.sqrt(len(ratio)))
+    nights = bright.groupby([name for name in ("seed", "night") if name in bright])["scale_err"]
+    scale = float(nights.mean().mean() / np.sqrt(nights.ngroups))
+    absolute = float(bright["abs_err_frac"].mean())
     result: dict[str, Any] = {
         "flux_ratio": float(np.median(ratio)),
-        "flux_ratio_err": float(1.2533 * robust_width(ratio) / np.sqrt(len(ratio))),
+        "flux_ratio_err": chance,
+        "flux_ratio_stated_err": float(np.sqrt(chance**2 + scale**2 + absolute**2)),
         "sources": len(rows),
+        "place": _score_places(rows),
         "bins": [],
     }
     for low, high in SNR_BINS:
@@ -76,6 +143,23 @@ def score(rows: pd.DataFrame) -> dict[str, Any]:
                 "ratio": float(np.median(relative)) if len(pull) else float("nan"),
                 "pull_mean": float(np.mean(np.clip(pull, -5, 5))) if len(pull) else float("nan"),
                 "pull_width": robust_width(pull),
+                # of Gaussian draws: half the distance of two percentiles errs 1.36 times as much as
+                # a standard deviation
+                "pull_mean_err": float(1 / np.sqrt(max(len(pull), 1))),
+                "pull_width_err": float(1.36 / np.sqrt(2 * max(len(pull), 1))),
             }
         )
     return result
+
+
+def _score_places(rows: pd.DataFrame) -> dict[str, Any]:
+    """Systematic offset of each axis, and the scatter over half a beam axis / (S/N) + 0.3 arcsec."""
+    found = rows[np.isfinite(rows["east_arcsec"])]
+    place: dict[str, Any] = {"sources": len(found)}
+    for axis in ("east", "north"):
+        offset = found[f"{axis}_arcsec"].to_numpy()
+        width = robust_width(offset)
+        place[f"{axis}_arcsec"] = float(np.median(offset)) if len(offset) else float("nan")
+        place[f"{axis}_err_arcsec"] = float(1.2533 * width / np.sqrt(max(len(offset), 1)))
+        place[f"{axis}_scatter"] = robust_width(offset / (found["place_err_arcsec"] + 0.3))
+    return place
