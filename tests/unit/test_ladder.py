@@ -102,7 +102,7 @@ def test_places_are_measured_east_and_north(tmp_path):
 def results():
     rng = np.random.default_rng(2)
     rungs = {"noise alone": (1.0,) * 4, "+ gains": (1.0, 1.0, 1.0, 1.4), "+ all": (1.0, 1, 1.3, 2)}
-    noise = {"noise_ratio_median": 1.0, "noise_ratio_worst": 1.1}
+    noise = {"calibrator_ratio": 1.0, "noise_ratio_median": 1.0, "noise_ratio_worst": 1.1}
     return [{"name": name, **score(table(rng, widths=w)), **noise} for name, w in rungs.items()]
 
 

@@ -36,8 +36,9 @@ def join_truth(photometry: list[Path], truth: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns of the photometry and ``night``, ``true_jy`` (mean over the band), ``true_snr``
-        (true flux over stated error) and ``pull`` after the night's scale is divided out.
+        Columns of the photometry and ``night``, ``kind`` of the source, ``true_jy`` (mean over the
+        band), ``true_snr`` (true flux over stated error) and ``pull`` after the night's scale is
+        divided out.
     """
     nights = pd.read_parquet(truth / "tiles.parquet").groupby("epoch")["mid_mjd"].mean()
     rows = pd.concat(map(pd.read_parquet, photometry), ignore_index=True)
@@ -50,6 +51,8 @@ def join_truth(photometry: list[Path], truth: Path) -> pd.DataFrame:
     fluxes = fluxes[wanted].rename(columns={f"flux_b{b}_jy": f"true_b{b}_jy" for b in range(4)})
     rows = rows[rows["primary"] & rows["isolated"] & np.isfinite(rows["flux_jy"])]
     rows = rows.merge(fluxes, on=["source_id", "night"])
+    kinds = pd.read_parquet(truth / "sources.parquet").set_index("source_id")["kind"]
+    rows["kind"] = rows["source_id"].map(kinds)
     # bins by the truth: by the measured S/N a bin would select upward noise
     rows["true_snr"] = rows["true_jy"] / rows["flux_err_jy"]
     bright = rows[rows["true_snr"] > SCALE_SNR]
@@ -114,8 +117,9 @@ def score(rows: pd.DataFrame) -> dict[str, Any]:
     dict
         ``flux_ratio`` and its errors, ``flux_ratio_err`` from the scatter of the sources and
         ``flux_ratio_stated_err`` with the nights' stated scale errors and the absolute one;
-        ``sources``; ``place`` (see `_score_places`); ``bins``, each with ``low``, ``high``, ``sources``,
-        ``ratio`` (the night's scale divided out), ``pull_mean``, ``pull_width`` and their errors.
+        ``sources``; ``place`` (see `_score_places`; None without `measure_places`); ``bins``, each with
+        ``low``, ``high``, ``sources``, ``ratio`` (the night's scale divided out), ``pull_mean``,
+        ``pull_width`` and their errors.
     """
     bright = rows[rows["true_snr"] > 10]
     ratio = (bright["flux_jy"] / bright["true_jy"]).to_numpy()
@@ -128,7 +132,7 @@ def score(rows: pd.DataFrame) -> dict[str, Any]:
         "flux_ratio_err": chance,
         "flux_ratio_stated_err": float(np.sqrt(chance**2 + scale**2 + absolute**2)),
         "sources": len(rows),
-        "place": _score_places(rows),
+        "place": _score_places(rows) if "east_arcsec" in rows else None,
         "bins": [],
     }
     for low, high in SNR_BINS:
@@ -146,7 +150,7 @@ def score(rows: pd.DataFrame) -> dict[str, Any]:
                 # of Gaussian draws: half the distance of two percentiles errs 1.36 times as much as
                 # a standard deviation
                 "pull_mean_err": float(1 / np.sqrt(max(len(pull), 1))),
-                "pull_width_err": float(1.36 / np.sqrt(2 * max(len(pull), 1))),
+                "pull_width_err": 1.36 * robust_width(pull) / float(np.sqrt(2 * max(len(pull), 1))),
             }
         )
     return result
