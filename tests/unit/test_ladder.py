@@ -47,7 +47,7 @@ def table(rng, scale=1.0, widths=(1.0, 1.0, 1.0, 1.0), n=2000):
                 {"flux_jy": flux, "flux_err_jy": err, "true_jy": true, "true_snr": snr, "night": 0,
                  "scale_err": 0.004, "abs_err_frac": 0.01, "scale": scale, "seed": 1,
                  "pull": (flux / scale - true) / err, "east_arcsec": np.nan,
-                 "north_arcsec": np.nan, "place_err_arcsec": np.nan}
+                 "north_arcsec": np.nan, "east_err_arcsec": np.nan, "north_err_arcsec": np.nan}
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
@@ -91,9 +91,10 @@ def test_places_are_measured_east_and_north(tmp_path):
     found = measure_places(rows, {"g": str(tmp_path / "image.fits")}, tmp_path)
     assert found["east_arcsec"][0] == pytest.approx(east_arcsec, abs=0.1)
     assert found["north_arcsec"][0] == pytest.approx(north_arcsec, abs=0.1)
-    assert found["place_err_arcsec"][0] == pytest.approx(
-        0.5 * 3600 * np.sqrt(0.02 * 0.015) / 100, rel=1e-6
-    )
+    # of the ellipse 30 degrees from north toward east
+    east, north = np.hypot(0.01, 0.015 * np.cos(angle)), np.hypot(0.02 * np.cos(angle), 0.0075)
+    assert found["east_err_arcsec"][0] == pytest.approx(18 * east, rel=1e-6)
+    assert found["north_err_arcsec"][0] == pytest.approx(18 * north, rel=1e-6)
     # too faint for a place
     assert np.isnan(found["east_arcsec"][1])
 

@@ -60,7 +60,10 @@ def demo(
 @app.command()
 def validate(
     ladder: Annotated[bool, typer.Option("--ladder", help="one effect after the other")] = False,
-    folder: Annotated[Path, typer.Option(help="for the data and the scores")] = Path("ladder"),
+    table: Annotated[bool, typer.Option("--table", help="all effects, beside the bounds")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="for the data and the scores; default: ladder or truth")
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="PNG or SVG; default: ladder.png in the folder")
     ] = None,
@@ -70,12 +73,23 @@ def validate(
     configfile: ConfigOption = None,
     profile: ProfileOption = "profiles/demo",
 ) -> None:
-    """Run the stages on simulated nights and score them against the truth, effect by effect."""
-    from dsaflow.validation.ladder import climb, describe, draw, wide
+    """Run the stages on simulated nights and score them against the truth.
 
-    if not ladder:
-        raise typer.BadParameter("choose what to validate: --ladder")
-    results = climb(load_setup(configfile, profile).config, folder, nights, seed or [1], only)
+    --ladder adds one effect after the other; --table has all of them on, one night a seed, and ends
+    with exit code 1 where a bound is not met.
+    """
+    from dsaflow.validation.ladder import climb, describe, draw, wide
+    from dsaflow.validation.table import describe_table, truth_table
+
+    if ladder == table:
+        raise typer.BadParameter("choose what to validate: --ladder or --table")
+    config = load_setup(configfile, profile).config
+    if table:
+        lines = truth_table(config, folder or Path("truth"), seed or [1])
+        typer.echo(describe_table(lines))
+        raise typer.Exit(0 if all(line.holds for line in lines) else 1)
+    folder = folder or Path("ladder")
+    results = climb(config, folder, nights, seed or [1], only)
     if not results:
         raise typer.BadParameter(f"no rung has {only!r} in its name")
     figure = figure or folder / "ladder.png"

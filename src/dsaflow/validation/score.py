@@ -77,22 +77,23 @@ def measure_places(rows: pd.DataFrame, images: dict[str, str], truth: Path) -> p
     -------
     DataFrame
         `rows` with ``east_arcsec``, ``north_arcsec`` (NaN below `PLACE_SNR` and where no fit was made) and
-        ``place_err_arcsec``: half the beam's axis over the S/N, the error that noise makes.
+        ``east_err_arcsec``, ``north_err_arcsec``: half the beam's width along that axis over the S/N,
+        the error that noise makes.
     """
     places = pd.read_parquet(truth / "sources.parquet").set_index("source_id")
-    columns = np.full((len(rows), 3), np.nan)
+    columns = np.full((len(rows), 4), np.nan)
     for group_id, path in images.items():
         chosen = np.flatnonzero((rows["group_id"] == group_id) & (rows["true_snr"] > PLACE_SNR))
         true = places.loc[rows["source_id"].iloc[chosen]]
-        offset, axis_arcsec = _offsets(path, true["ra_deg"].to_numpy(), true["dec_deg"].to_numpy())
+        offset, width_arcsec = _offsets(path, true["ra_deg"].to_numpy(), true["dec_deg"].to_numpy())
         columns[chosen, :2] = offset
-        columns[chosen, 2] = 0.5 * axis_arcsec / rows["true_snr"].iloc[chosen]
-    names = ("east_arcsec", "north_arcsec", "place_err_arcsec")
+        columns[chosen, 2:] = 0.5 * width_arcsec / rows["true_snr"].to_numpy()[chosen, None]
+    names = ("east_arcsec", "north_arcsec", "east_err_arcsec", "north_err_arcsec")
     return rows.assign(**dict(zip(names, columns.T, strict=True)))
 
 
-def _offsets(path: str, ra_deg: NDArray, dec_deg: NDArray) -> tuple[NDArray, float]:
-    """Fitted less true place, shape (n, 2) [arcsec, east and north], and the beam's mean axis [arcsec]."""
+def _offsets(path: str, ra_deg: NDArray, dec_deg: NDArray) -> tuple[NDArray, NDArray]:
+    """Fitted less true place, shape (n, 2) [arcsec, east and north], and the beam's widths [arcsec]."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
@@ -100,13 +101,15 @@ def _offsets(path: str, ra_deg: NDArray, dec_deg: NDArray) -> tuple[NDArray, flo
         image, header = np.asarray(hdus[0].data, np.float64), hdus[0].header
     empty = np.zeros_like(image)
     field = MosaicField(image, empty, empty > 0, header, WCS(header), [])
-    axis_deg = float(np.sqrt(field.beam_deg[0] * field.beam_deg[1]))
+    major, minor, angle_deg = field.beam_deg
+    sine, cosine = np.sin(np.radians(angle_deg)), np.cos(np.radians(angle_deg))
+    width_deg = np.hypot([major * sine, major * cosine], [minor * cosine, minor * sine])
     precision = beam_precision(field)
     half = max(3, int(np.ceil(1.25 * field.beam_deg[0] / abs(field.pixel_deg[1]))))
     x, y = field.to_pixel(ra_deg, dec_deg)
     fits_xy = [fit_source(image, *place, precision, half)[1:3] for place in zip(x, y, strict=True)]
     pixels = np.array(fits_xy).reshape(-1, 2) - np.column_stack([x, y])
-    return 3600 * pixels * np.array(field.pixel_deg), 3600 * axis_deg
+    return 3600 * pixels * np.array(field.pixel_deg), 3600 * width_deg
 
 
 def score(rows: pd.DataFrame) -> dict[str, Any]:
@@ -165,5 +168,5 @@ def _score_places(rows: pd.DataFrame) -> dict[str, Any]:
         width = robust_width(offset)
         place[f"{axis}_arcsec"] = float(np.median(offset)) if len(offset) else float("nan")
         place[f"{axis}_err_arcsec"] = float(1.2533 * width / np.sqrt(max(len(offset), 1)))
-        place[f"{axis}_scatter"] = robust_width(offset / (found["place_err_arcsec"] + 0.3))
+        place[f"{axis}_scatter"] = robust_width(offset / (found[f"{axis}_err_arcsec"] + 0.3))
     return place
