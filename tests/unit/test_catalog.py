@@ -123,6 +123,30 @@ def test_vizier_rows_become_a_catalogue(tmp_path, monkeypatch):
     assert catalog.compact[catalog.flux_jy < 0.1].all()
     assert "VIII/65/nvss fetched" in verdict.provenance["edition"]
     assert asked[0]["RAJ2000"] == "355.0000..360.0000"
+    assert asked[-1]["S1.4"] == ">=1000"
+    assert asked[-1]["DEJ2000"] == "5.6000..26.6000"
+
+
+def test_bright_sources_are_kept_further_out(tmp_path):
+    """Rows 6 and 9 deg from the strip's edges: kept above 1 Jy alone."""
+    ra = np.array([100.0, 100.0, 88.0, 88.0, 60.0, 100.0])
+    dec = np.array([22.1, 22.1, 16.0, 16.0, 16.0, 30.0])
+    flux = np.array([2.0, 0.5, 2.0, 0.5, 2.0, 2.0])
+    catalog = replace(some_catalog(6), ra_deg=ra, dec_deg=dec, flux_jy=flux)
+    near = some_catalog(400).select(slice(0, 400))
+    near = near.select((np.abs(near.dec_deg - 16) < 3) & (np.abs(near.ra_deg - 105) < 8))
+    names = np.concatenate([catalog.source_id, np.array([f"N{i}" for i in range(len(near))])])
+    columns = {
+        key: np.concatenate([getattr(catalog, key), getattr(near, key)])
+        for key in ("ra_deg", "dec_deg", "flux_jy", "flux_err_jy", "spectral_index", "compact")
+    }
+    write_catalog(tmp_path / "all.parquet", replace(catalog, source_id=names, **columns))
+    config = load_config({"paths": {"reference_catalog": str(tmp_path / "all.parquet")}})
+    verdict = fetch_catalog(16.1, (96.0, 114.0), config, tmp_path / "strip.parquet")
+    kept = set(read_catalog(tmp_path / "strip.parquet").source_id)
+    assert {"J0000", "J0002"} < kept
+    assert not {"J0001", "J0003", "J0004", "J0005"} & kept
+    assert verdict.numbers["n_bright_outside"] == 2
 
 
 def test_pieces_cover_the_range_once():

@@ -75,9 +75,13 @@ def fetch_catalog(
         catalog = _local(Path(config.paths.reference_catalog))
     else:
         catalog = _from_vizier(strip_dec_deg, ra_range_deg, options, Path(out_path))
-    near = np.abs(catalog.dec_deg - strip_dec_deg) <= options.half_height_deg
-    catalog = catalog.select(near & _inside(catalog.ra_deg, ra_range_deg))
-    if len(catalog) == 0:
+    offset = np.abs(catalog.dec_deg - strip_dec_deg)
+    near = (offset <= options.half_height_deg) & _inside(catalog.ra_deg, ra_range_deg)
+    bright = (catalog.flux_jy >= options.bright_min_jy) & (offset <= options.bright_half_height_deg)
+    bright &= _inside(catalog.ra_deg, bright_range(strip_dec_deg, ra_range_deg, options))
+    if near.any():
+        catalog = catalog.select(near | bright)
+    else:
         raise ConfigError(
             f"catalogue {catalog.origin} has no source within {options.half_height_deg} deg "
             f"of declination {strip_dec_deg:+.1f} at RA {ra_range_deg[0]:.1f} to "
@@ -88,12 +92,32 @@ def fetch_catalog(
         detail=f"{len(catalog)} sources of {catalog.origin} {catalog.version}",
         numbers={
             "n_source": len(catalog),
+            "n_bright_outside": int((bright & ~near).sum()),
             "n_compact": int(catalog.compact.sum()),
             "min_flux_jy": float(catalog.flux_jy.min()),
             "frequency_hz": catalog.frequency_hz,
         },
         provenance={**Verdict().provenance, "origin": catalog.origin, "edition": catalog.version},
     )
+
+
+def bright_range(
+    strip_dec_deg: float, ra_range_deg: tuple[float, float], options
+) -> tuple[float, float]:
+    """West and east end [deg] of the range in which bright sources are kept; (0, 360) for all.
+
+    The strip's own range reaches 5 deg on the sky beyond its tiles; what is added is as wide as
+    the bright range is high, at the declination where a degree of right ascension is shortest.
+    """
+    width = ra_range_deg[1] - ra_range_deg[0]
+    width = 360.0 if width >= 360.0 else width % 360.0
+    poleward = abs(strip_dec_deg) + options.bright_half_height_deg
+    if poleward >= 89.0:
+        return 0.0, 360.0
+    margin = options.bright_half_height_deg / np.cos(np.radians(poleward))
+    if width + 2 * margin >= 360.0:
+        return 0.0, 360.0
+    return (ra_range_deg[0] - margin) % 360.0, (ra_range_deg[1] + margin) % 360.0
 
 
 def _inside(ra_deg: NDArray, ra_range_deg: tuple[float, float]) -> NDArray:
@@ -133,12 +157,8 @@ def _from_vizier(
         low, high = (strip_dec_deg + s * options.half_height_deg for s in (-1, 1))
         tables = []
         try:
-            for west, east in ra_pieces(ra_range_deg):
-                found = service.query_constraints(
-                    catalog=options.vizier_table,
-                    RAJ2000=f"{west:.4f}..{east:.4f}",
-                    DEJ2000=f"{low:.4f}..{high:.4f}",
-                )
+            for constraints in _queries(strip_dec_deg, ra_range_deg, options):
+                found = service.query_constraints(catalog=options.vizier_table, **constraints)
                 tables.extend(found[:1])
         except (OSError, TimeoutError) as error:
             raise EnvironmentProblem(
@@ -154,6 +174,26 @@ def _from_vizier(
         )
     catalog = nvss_rows(vstack(tables, metadata_conflicts="silent"))
     return replace(catalog, version=f"{options.vizier_table} fetched {Time.now().isot[:10]}")
+
+
+def _queries(strip_dec_deg: float, ra_range_deg: tuple[float, float], options) -> list[dict]:
+    """VizieR's constraints: all of the strip in pieces, then the bright sources around it."""
+
+    def declinations(half_height_deg: float) -> str:
+        ends = (max(-90.0, min(90.0, strip_dec_deg + s * half_height_deg)) for s in (-1, 1))
+        return "..".join(f"{end:.4f}" for end in ends)
+
+    every = declinations(options.half_height_deg)
+    bright = {
+        "DEJ2000": declinations(options.bright_half_height_deg),
+        "S1.4": f">={1e3 * options.bright_min_jy:g}",
+    }
+    around = bright_range(strip_dec_deg, ra_range_deg, options)
+    return [
+        {"RAJ2000": f"{west:.4f}..{east:.4f}", **more}
+        for pieces, more in ((ra_range_deg, {"DEJ2000": every}), (around, bright))
+        for west, east in ra_pieces(pieces)
+    ]
 
 
 def ra_pieces(ra_range_deg: tuple[float, float]) -> list[tuple[float, float]]:

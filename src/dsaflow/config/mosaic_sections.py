@@ -225,6 +225,14 @@ class Catalog(Section):
         4.0,
         description="deg; sources this far from the strip's declination are kept: the beam's first null and precession",
     )
+    bright_min_jy: Positive = Field(
+        1.0,
+        description="Jy; sources of at least this are kept further out, since they are seen through sidelobes",
+    )
+    bright_half_height_deg: Positive = Field(
+        10.5,
+        description="deg; how far, in declination and in RA beyond the strip's tiles: image.far_radius_deg and precession",
+    )
     timeout_s: Positive = Field(300.0, description="s; for one request to VizieR")
 
 

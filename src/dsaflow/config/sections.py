@@ -321,6 +321,20 @@ class Image(Section):
     gridding_accuracy: Positive = Field(
         1e-4, description="of the visibilities' L2 norm; 1e-5 is the limit of single precision"
     )
+    far_sources: bool = Field(
+        True,
+        description="subtract bright sources outside the image, the A-team and the Sun before imaging, where they are seen through sidelobes (engine dsaflow)",
+    )
+    far_min_jy: Positive = Field(
+        1.0,
+        description="Jy; catalogue sources of at least this outside the image are looked for: through a sidelobe of 2 % they reach the noise of the mosaics",
+    )
+    far_radius_deg: Positive = Field(
+        10.0, description="deg from the pointing, within which catalogue sources are looked for"
+    )
+    far_sigma: Positive = Field(
+        5.0, description="sigma of a far source's mean apparent flux from which it is subtracted"
+    )
     noise_box_beams: Positive = Field(
         25.0, description="beams a side of the boxes of the noise map; some hundred values in each"
     )

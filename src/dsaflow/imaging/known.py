@@ -58,11 +58,24 @@ def known_sources(
     size = beam.shape[0]
     near = separation_rad(frame.ra_deg, frame.dec_deg, catalog.ra_deg, catalog.dec_deg) < REACH_RAD
     catalog = catalog.select(near)
-    cosines = frame.cosines(catalog.ra_deg, catalog.dec_deg) / pixel_rad
-    column = size // 2 - np.rint(cosines[:, 0]).astype(int)
-    row = size // 2 + np.rint(cosines[:, 1]).astype(int)
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    row, column, inside = _pixels(catalog, frame, size, pixel_rad)
     alpha = np.where(np.isnan(catalog.spectral_index), default_index, catalog.spectral_index)
     flux = (catalog.flux_jy * (freq_hz / catalog.frequency_hz) ** alpha)[inside]
     row, column = row[inside], column[inside]
     return KnownSources(row, column, flux * beam[row, column])
+
+
+def within_image(catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: float) -> NDArray:
+    """Rows of a catalogue that an image of this size holds, bool (n_source,)."""
+    near = separation_rad(frame.ra_deg, frame.dec_deg, catalog.ra_deg, catalog.dec_deg) < REACH_RAD
+    return near & _pixels(catalog, frame, size, pixel_rad)[2]
+
+
+def _pixels(
+    catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: float
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Row and column of each source, and whether they are in the image."""
+    cosines = frame.cosines(catalog.ra_deg, catalog.dec_deg) / pixel_rad
+    column = size // 2 - np.rint(cosines[:, 0]).astype(int)
+    row = size // 2 + np.rint(cosines[:, 1]).astype(int)
+    return row, column, (column >= 0) & (column < size) & (row >= 0) & (row < size)

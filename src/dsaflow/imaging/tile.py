@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from dsaflow.catalog import Catalog, read_catalog
 from dsaflow.errors import ReasonCode
+from dsaflow.far import FarOptions, far_numbers, subtract_far
 from dsaflow.imaging.beam import DriftBeam, beam_centres_lm, check_field
 from dsaflow.imaging.clean import CleanResult, deconvolve
 from dsaflow.imaging.frame import ApparentFrame
 from dsaflow.imaging.gridding import Gridder
-from dsaflow.imaging.known import known_sources
+from dsaflow.imaging.known import known_sources, within_image
 from dsaflow.imaging.products import SubBand, TileImages, write_images
 from dsaflow.imaging.restore import Restorer, clipped_rms, fit_beam, noise_map
 from dsaflow.imaging.skymodel import BeamModel
-from dsaflow.imaging.weighting import briggs_weights, stokes_i, thermal_noise_jy
+from dsaflow.imaging.weighting import briggs_weights, parallel_hands, stokes_i, thermal_noise_jy
 from dsaflow.instrument import PrimaryBeam
 from dsaflow.verdict import Gate, Verdict
 from dsaflow.visibilities.container import Visibilities
@@ -43,7 +44,7 @@ def image_visibilities(
     Parameters
     ----------
     vis : Visibilities
-        Calibrated, in Jy.
+        Calibrated, in Jy; far sources are subtracted in place.
     options : Image
         The configuration's ``image`` section.
     beam : PrimaryBeam
@@ -68,6 +69,7 @@ def image_visibilities(
     """
     pixel_rad = options.pixel_arcsec * ARCSEC
     frame = ApparentFrame.at(vis.mid_mjd, vis.phase_ra_deg, vis.phase_dec_deg, vis.site_deg_m)
+    far = _without_far(vis, options, frame, beam, catalog, default_index)
     stokes = stokes_i(vis)
     weights = briggs_weights(
         stokes.hands, vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.robust,
@@ -105,7 +107,33 @@ def image_visibilities(
         "flagged_fraction": 1.0 - float(stokes.hands.mean(dtype=float)),
         "outside_grid_fraction": _outside_fraction(weights, stokes.hands),
     }
+    images.numbers |= far
     return images
+
+
+def _without_far(
+    vis: Visibilities,
+    options: "Image",
+    frame: ApparentFrame,
+    beam: PrimaryBeam,
+    catalog: Catalog | None,
+    default_index: float,
+) -> dict[str, Any]:
+    """Subtract far sources from the visibilities, in place; numbers for the verdict."""
+    if not options.far_sources:
+        return {}
+    inside = None
+    if catalog is not None:
+        inside = within_image(catalog, frame, options.size, options.pixel_arcsec * ARCSEC)
+    fit = subtract_far(
+        vis,
+        parallel_hands(vis.polarization),
+        catalog,
+        inside,
+        beam,
+        FarOptions(options.far_min_jy, options.far_radius_deg, options.far_sigma, default_index),
+    )
+    return far_numbers(fit)
 
 
 def _outside_fraction(weights: NDArray, hands: NDArray) -> float:
