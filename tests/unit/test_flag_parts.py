@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsaflow.visibilities.detectors import array_cells, uneven_channels
+from dsaflow.visibilities.detectors import array_cells, array_level, uneven_channels
 from dsaflow.visibilities.dominant import subtract_dominant_source
 
 N_TIME, N_ANTENNA, N_CHANNEL = 8, 24, 6
@@ -75,12 +75,17 @@ def test_interference_on_one_baseline_and_a_flagged_channel(field):
     assert np.array_equal(data[:, :, 4], source[:, :, 4])
 
 
+def cells(amplitude):
+    every = np.ones(amplitude.shape[1], bool)
+    return array_cells(array_level(amplitude, every), every.size, 0.08)
+
+
 def test_a_streak_over_half_of_the_band_leaves_the_other_half():
     rng = np.random.default_rng(4)
     amplitude = np.abs(normal(rng, 24, 500, 32))
     amplitude[10:12, :, :18] += 0.6
     amplitude[20] += 0.4
-    bad = array_cells(amplitude, 0.08)
+    bad = cells(amplitude)
     assert bad[10:12, :18].all()
     assert not bad[10:12, 18:].any()
     assert bad[20].all()
@@ -91,7 +96,7 @@ def test_a_sky_that_rises_at_one_end_of_the_band_is_kept():
     rng = np.random.default_rng(5)
     time, channel = np.linspace(-1, 1, 24)[:, None, None], np.linspace(-1, 1, 32)
     amplitude = np.abs(normal(rng, 24, 500, 32)) * (1 + 0.25 * time * channel)
-    assert not array_cells(amplitude, 0.08).any()
+    assert not cells(amplitude).any()
 
 
 def test_noise_that_is_no_product_of_antennas():

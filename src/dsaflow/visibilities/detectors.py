@@ -109,14 +109,34 @@ def stuck_integrations(amplitude: NDArray) -> NDArray:
     return stuck
 
 
-def array_cells(amplitude: NDArray, excess: float) -> NDArray:
-    """Times and cells in which most baselines are stronger than at other times.
+def array_level(amplitude: NDArray, baselines: NDArray) -> NDArray:
+    """Median over some baselines at each time and channel, with one integration copied at a time.
 
     Parameters
     ----------
     amplitude : ndarray, shape (n_time, n_baseline, n_channel)
-        In any unit that is constant in time: each channel is compared with itself, so the noise need
-        not be known (interference in some integrations would spoil its estimate).
+    baselines : bool ndarray, shape (n_baseline,)
+
+    Returns
+    -------
+    ndarray, shape (n_time, n_channel)
+    """
+    return np.stack(
+        [np.median(slab[baselines], axis=0, overwrite_input=True) for slab in amplitude]
+    )
+
+
+def array_cells(level: NDArray, n_baseline: int, excess: float) -> NDArray:
+    """Times and cells in which most baselines are stronger than at other times.
+
+    Parameters
+    ----------
+    level : ndarray, shape (n_time, n_channel)
+        From `array_level`, in any unit that is constant in time: each channel is compared with
+        itself, so the noise need not be known (interference in some integrations would spoil its
+        estimate).
+    n_baseline : int
+        Baselines in the median.
     excess : float
         Fraction above the smooth level that is never flagged, however significant: the sky's own
         change over the tile stays below it.
@@ -125,10 +145,9 @@ def array_cells(amplitude: NDArray, excess: float) -> NDArray:
     -------
     bool ndarray, shape (n_time, n_channel)
     """
-    level = np.stack([np.median(slab, axis=0) for slab in amplitude])
     typical = np.median(level, axis=0)
     relative = level / np.where(typical > 0, typical, 1)
-    error = _MEDIAN_SCATTER / np.sqrt(amplitude.shape[1])
+    error = _MEDIAN_SCATTER / np.sqrt(n_baseline)
     # in both: a far source in a sidelobe rises at one end of the band and sets at the other
     relative = relative / robust_surface(relative)
     bad = relative > 1 + max(excess, _SIGNIFICANT * error)
@@ -145,13 +164,15 @@ def array_cells(amplitude: NDArray, excess: float) -> NDArray:
     return bad
 
 
-def array_channels(scaled: NDArray, bad: NDArray, excess: float) -> NDArray:
+def array_channels(level: NDArray, n_baseline: int, bad: NDArray, excess: float) -> NDArray:
     """Channels in which most baselines are stronger than in the neighbouring channels.
 
     Parameters
     ----------
-    scaled : ndarray, shape (n_time, n_baseline, n_channel)
-        Amplitudes in units of each baseline's and channel's noise.
+    level : ndarray, shape (n_time, n_channel)
+        From `array_level`, of amplitudes in units of each baseline's and channel's noise.
+    n_baseline : int
+        Baselines in the median.
     bad : bool ndarray, shape (n_time, n_channel)
         Cells to be left out.
     excess : float
@@ -161,10 +182,9 @@ def array_channels(scaled: NDArray, bad: NDArray, excess: float) -> NDArray:
     -------
     bool ndarray, shape (n_channel,)
     """
-    n_baseline, n_channel = scaled.shape[1:]
-    by_channel = masked_median(np.stack([np.median(slab, axis=0) for slab in scaled]), bad)
+    by_channel = masked_median(level, bad)
     live = np.isfinite(by_channel)
-    found = np.zeros(n_channel, bool)
+    found = np.zeros(level.shape[1], bool)
     if not live.any():
         return found
     count = np.count_nonzero(~bad, axis=0)[live]

@@ -141,7 +141,10 @@ def _flag_polarization(
     flags |= ~usable | detectors.noisy_channels(np.where(usable, noise, np.nan))
     flags |= detectors.uneven_channels(raw[good], noise[good], _gaps(flags, good))
     scaled = np.divide(amplitude, np.where(usable, noise, 1), out=amplitude)
-    flags |= detectors.array_channels(scaled[:, good], _gaps(flags, good), options.array_excess)
+    level = detectors.array_level(scaled, good)
+    flags |= detectors.array_channels(
+        level, int(np.count_nonzero(good)), _gaps(flags, good), options.array_excess
+    )
     count("array")
     bad = detectors.antenna_detector(scaled, flags, vis.antenna1, vis.antenna2, vis.n_antenna)
     flags |= bad[:, vis.antenna1] | bad[:, vis.antenna2]
@@ -174,7 +177,8 @@ def _flag_cells(amplitude: NDArray, flags: NDArray, good: NDArray, excess: float
     """Flag on all baselines the cells in which the good ones are too strong, in place."""
     live = ~_gaps(flags, good).all(axis=0)
     if live.any():
-        bad = detectors.array_cells(amplitude[:, good][:, :, live], excess)
+        level = detectors.array_level(amplitude, good)[:, live]
+        bad = detectors.array_cells(level, int(np.count_nonzero(good)), excess)
         flags[:, :, live] |= bad[:, None]
 
 
