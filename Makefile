@@ -45,7 +45,9 @@ lint: .venv/.complete ## ruff, snakefmt, mypy, and generated files that drifted
 	$(BIN)/python -m dsaflow.config.generate --check
 
 bench: .venv/.complete ## measure each stage; prints what docs/performance.md quotes
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/bench_*.py benchmarks/validate.py; do \
+		echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/bench_stages.py --full --tiles 3 # half an hour, 15 GB of disk
 
 config: .venv/.complete ## write config/config.yaml, its schema and envs/ from models and lock
 	$(BIN)/python -m dsaflow.config.generate
