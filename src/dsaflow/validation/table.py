@@ -139,13 +139,10 @@ def _pull_lines(rows: "pd.DataFrame") -> list[Line]:
 def _place_lines(rows: "pd.DataFrame") -> list[Line]:
     place = score(rows)["place"]
     seen = rows[np.isfinite(rows["east_arcsec"])]
-    ratio = [
-        float(np.sqrt(np.mean((seen[f"{axis}_arcsec"] / (seen[f"{axis}_err_arcsec"] + 0.3)) ** 2)))
-        for axis in ("east", "north")
-    ]
+    ratio = [place[f"{axis}_scatter"] for axis in ("east", "north")]
     east, north = place["east_arcsec"], place["north_arcsec"]
     return [
-        Line("position, rms of each axis", "of half a beam axis / (S/N) + 0.3\": 1",
+        Line("position, scatter (68 %) of each axis", "of half a beam axis / (S/N) + 0.3\": 1",
              f"{ratio[0]:.2f} east, {ratio[1]:.2f} north, {len(seen)} sources", max(ratio) <= 1),
         Line("position, systematic", 'within 0.3"', f'{east:+.2f}" east, {north:+.2f}" north',
              max(abs(east), abs(north)) <= 0.3),
