@@ -12,7 +12,7 @@ from dsaflow.calibration.predict import Predictor
 from dsaflow.calibration.scale import Scale
 from dsaflow.calibration.skymodel import field_model
 from dsaflow.calibration.solve_bandpass import calibrator_factor, transit_field
-from dsaflow.calibration.tile import average_channels, divide_gains
+from dsaflow.calibration.tile import average_channels, average_divided, divide_gains
 from dsaflow.catalog import Calibrators, Catalog
 from dsaflow.config import Config
 from dsaflow.geometry import hour_angle_declination, meridian_icrs, projected_baselines
@@ -128,6 +128,29 @@ def solve_tile(vis, catalog, **options):
         "interval_s": 60, "min_snr": 5, "good_snr": 20, "max_weight": 0.1, **options,
     }  # fmt: skip
     return solve_field(average_channels(vis, 1e6), model, BEAM, **settings)
+
+
+@pytest.mark.parametrize("n_time", [1, INTEGRATIONS])
+def test_averaging_by_integration_is_averaging_the_tile(n_time):
+    rng = np.random.default_rng(8)
+    vis = empty_tile(n_antenna=6, n_channel=10)
+    freq = 1400e6 + CHANNEL_WIDTH_HZ * np.arange(10)
+    data = rng.normal(size=(*vis.data.shape, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    vis = replace(vis, freq_hz=freq, data=data, flags=rng.random(data.shape) < 0.3)
+    gain = random_gains(rng, n_time, 10, 6)
+    gain[:, :, 2] = np.nan
+    kept = vis.data.copy(), vis.flags.copy()
+    found = average_divided(vis, gain, 1e6)
+    divided = replace(vis, data=kept[0].copy(), flags=kept[1].copy())
+    divide_gains(divided.data, divided.flags, gain, vis)
+    whole = average_channels(divided, 1e6)
+    assert found.vis.data.shape == (INTEGRATIONS, 15, 3, 2)
+    assert found.spread_hz == whole.spread_hz
+    assert np.array_equal(found.weight, whole.weight)
+    for name in ("data", "flags", "freq_hz"):
+        assert np.array_equal(getattr(found.vis, name), getattr(whole.vis, name))
+    assert np.array_equal(vis.data, kept[0])
+    assert np.array_equal(vis.flags, kept[1])
 
 
 def test_model_equals_direct_sum_over_places_of_date():

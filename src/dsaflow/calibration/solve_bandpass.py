@@ -12,7 +12,7 @@ from dsaflow.calibration.bandpass import BandpassSolution, solve_bandpass_gains
 from dsaflow.calibration.gains import FieldGains, solve_field
 from dsaflow.calibration.skymodel import SkyModel, beam_response, field_model
 from dsaflow.calibration.solutions import Solutions, write_h5parm
-from dsaflow.calibration.tile import average_channels, divide_gains, thin_channels
+from dsaflow.calibration.tile import average_divided, thin_channels
 from dsaflow.catalog import Calibrators, read_calibrators, read_catalog
 from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.geometry import separation_rad
@@ -161,9 +161,7 @@ def transit_field(
     vis: Visibilities, model: SkyModel, beam: PrimaryBeam, solution: BandpassSolution, options
 ) -> FieldGains:
     """Fit of the catalogue's sources in the transit tile itself, with its bandpass applied."""
-    data, flags = vis.data.copy(), vis.flags.copy()
-    divide_gains(data, flags, solution.gain.transpose(0, 2, 1)[None], vis)
-    tile = average_channels(replace(vis, data=data, flags=flags), _SOLVE_WIDTH_HZ)
+    tile = average_divided(vis, solution.gain.transpose(0, 2, 1)[None], _SOLVE_WIDTH_HZ)
     tile = thin_channels(tile, _SCALE_CHANNELS)
     sky = field_on_channels(model, vis, tile.vis)
     return solve_field(

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from dsaflow.calibration.gains import FieldGains, solve_field
 from dsaflow.calibration.skymodel import field_model
 from dsaflow.calibration.solutions import Solutions, write_h5parm
 from dsaflow.calibration.solve_bandpass import read_flagged
-from dsaflow.calibration.tile import average_channels, divide_gains
+from dsaflow.calibration.tile import average_divided
 from dsaflow.catalog import read_catalog
 from dsaflow.errors import DataRejected, ReasonCode
 from dsaflow.instrument import PrimaryBeam
@@ -60,9 +59,7 @@ def solve_gains(
     choice = choose_bandpass(
         bandpasses, vis, options.bandpass_validity_hours, options.bandpass_fallback_days
     )
-    data, flags = vis.data.copy(), vis.flags.copy()
-    divide_gains(data, flags, choice.gain, vis)
-    tile = average_channels(replace(vis, data=data, flags=flags), _SOLVE_WIDTH_HZ)
+    tile = average_divided(vis, choice.gain, _SOLVE_WIDTH_HZ)
     model = field_model(
         tile.vis, read_catalog(catalog_path), beam, options.model_min_jy,
         options.default_spectral_index,

@@ -84,6 +84,31 @@ def average_channels(vis: Visibilities, width_hz: float) -> AveragedTile:
     return AveragedTile(averaged, weight, float(spread_hz))
 
 
+def average_divided(vis: Visibilities, gain: NDArray, width_hz: float) -> AveragedTile:
+    """`divide_gains`, then `average_channels`, with one integration of the tile copied at a time.
+
+    Parameters
+    ----------
+    vis : Visibilities
+        Stays as it is.
+    gain : complex ndarray, shape (n_time or 1, n_channel or 1, n_antenna, n_pol)
+    width_hz : float
+    """
+    parts = []
+    for t in range(len(vis.time_mjd)):
+        one = replace(vis, data=vis.data[t : t + 1].copy(), flags=vis.flags[t : t + 1].copy())
+        k = min(t, len(gain) - 1)
+        divide_gains(one.data, one.flags, gain[k : k + 1], vis)
+        parts.append(average_channels(one, width_hz))
+    averaged = replace(
+        parts[0].vis,
+        data=np.concatenate([part.vis.data for part in parts]),
+        flags=np.concatenate([part.vis.flags for part in parts]),
+    )
+    weight = np.concatenate([part.weight for part in parts])
+    return AveragedTile(averaged, weight, parts[0].spread_hz)
+
+
 def thin_channels(tile: AveragedTile, most: int) -> AveragedTile:
     """Keep at most `most` channels, spread evenly over the band."""
     n_channel = len(tile.vis.freq_hz)
