@@ -181,6 +181,8 @@ def describe(results: list[dict[str, Any]]) -> str:
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Figure of the ladder: flux ratio, pull width by S/N and tile noise on each rung."""
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
     from dsaflow.report.style import GREY, figure
 
     rungs = np.arange(len(results))
@@ -199,14 +201,17 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
                 rungs + 0.12 * (k - 1.5), width, error, fmt="o", ms=4, lw=1, label=_bin(bounds)
             )
         middle.set_ylabel("robust width of the pulls")
-        # what is wide is wide by factors
-        middle.set_yscale("log")
         middle.legend(title="S/N", fontsize=8, ncols=4)
         low.plot(rungs, [row["noise_ratio_median"] for row in results], "o", ms=4, label="median")
         low.plot(rungs, [row["noise_ratio_worst"] for row in results], "x", ms=5, label="worst")
         low.set_ylabel("tile noise / radiometer")
-        low.set_yscale("log")
         low.legend(fontsize=8)
         low.set_xticks(rungs, [row["name"] for row in results], rotation=30, ha="right")
+        for ax in (middle, low):
+            # what is wide is wide by factors
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            ax.yaxis.set_major_formatter(ScalarFormatter())
+            ax.yaxis.set_minor_locator(NullLocator())
         for ax, bounds in ((top, (0.985, 1.015)), (middle, (0.9, 1.1)), (low, (1.0, 1.3))):
             ax.axhspan(*bounds, color=GREY, alpha=0.15, lw=0)
