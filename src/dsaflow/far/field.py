@@ -54,13 +54,13 @@ def field_visibilities(
     flux_mid = field.flux_jy * (mid_hz / field.frequency_hz) ** index
     bright = flux_mid * _response(tile, field, beam, mid_hz)[..., 0].mean(axis=0) >= _LEAST_JY
     field, index = field.select(bright), index[bright]
-    flux = field.flux_jy * (tile.freq_hz[used, None] / field.frequency_hz) ** index
-    response = _response(tile, field, beam, tile.freq_hz[used])
-    fringes = Fringes(tile, directions(tile, field.ra_deg, field.dec_deg))
     shape = (len(tile.time_mjd), len(tile.antenna1), len(used))
     out = np.zeros(shape, np.complex64)
     if not len(field):
         return out
+    flux = field.flux_jy * (tile.freq_hz[used, None] / field.frequency_hz) ** index
+    response = _response(tile, field, beam, tile.freq_hz[used])
+    fringes = Fringes(tile, directions(tile, field.ra_deg, field.dec_deg))
     for time in range(shape[0]):
         e = fringes.antenna_phasors(time, used)
         apparent = (flux * response[time].T).astype(np.float32)

@@ -29,7 +29,7 @@ class Fringes:
 
     def __init__(self, tile: Tile, sources: FarSources) -> None:
         self._tile, self._sources = tile, sources
-        # a cubic in frequency between four nodes follows every loss over the band
+        # a cubic in frequency between four nodes follows the smearing over the band
         low, high = tile.freq_hz[0], tile.freq_hz[-1]
         self._node_hz = np.linspace(low, high, 4) if high > low else np.array([low])
         self._losses_of = -1
@@ -80,7 +80,18 @@ class Fringes:
             np.prod([(freq_hz - b) / (a - b) for b in self._node_hz if b != a])
             for a in self._node_hz
         ])  # fmt: skip
-        return np.tensordot(weights.astype(np.float32), self._at_nodes, axes=1)
+        loss = np.tensordot(weights.astype(np.float32), self._at_nodes, axes=1)
+        # a disc's lobes are too narrow in frequency for the nodes
+        for s in np.flatnonzero(self._sources.disc):
+            width_rad = float(self._sources.width_rad[s])
+            loss[:, s] *= extent(self._lengths_s(time, int(s)) * freq_hz, width_rad, True)
+        return loss
+
+    def _lengths_s(self, time: int, source: int) -> NDArray:
+        """Projected baselines in light travel time, shape (n_baseline,)."""
+        uv = self._uv_m[time, source]
+        apart = uv[self._tile.antenna1] - uv[self._tile.antenna2]
+        return np.hypot(*apart.T) / SPEED_OF_LIGHT_M_S
 
     def _losses_at_nodes(self, time: int) -> NDArray:
         """Losses at the nodes of frequency, shape (n_node, n_baseline, n_source)."""
@@ -93,14 +104,9 @@ class Fringes:
         turns = difference(self._rate_m_s[time]) * tile.integration_s
         loss = np.stack([_sinc(turns * f) for f in self._node_hz])
         loss *= _sinc(difference(self._delay_m[time]) * tile.channel_width_hz)
-        for s in np.flatnonzero(self._sources.width_rad > 0):
-            uv = self._uv_m[time, s]
-            length_s = np.hypot(*(uv[one] - uv[two]).T) / SPEED_OF_LIGHT_M_S
-            loss[..., s] *= extent(
-                np.outer(self._node_hz, length_s),
-                float(self._sources.width_rad[s]),
-                bool(self._sources.disc[s]),
-            )
+        for s in np.flatnonzero((self._sources.width_rad > 0) & ~self._sources.disc):
+            length_lambda = np.outer(self._node_hz, self._lengths_s(time, int(s)))
+            loss[..., s] *= extent(length_lambda, float(self._sources.width_rad[s]), False)
         return loss
 
     def rows(self, time: int, channels: NDArray) -> NDArray:

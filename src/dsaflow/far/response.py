@@ -16,8 +16,8 @@ SIDEREAL_RAD_S = 7.2921150e-5
 _LENGTH = 0.3
 # What a feed, struts and leakage do to the spectrum of a sidelobe beside its scaling.
 _LONGEST_HZ = 150e6
-# Eigenfunctions are kept to 3e-4 of the amplitude.
-_LEAST_POWER = 1e-7
+# Eigenfunctions are kept to 3e-5 of the amplitude.
+_LEAST_POWER = 1e-9
 
 
 def time_basis(time_s: NDArray, freq_hz: float, diameter_m: float, dec_rad: float) -> NDArray:

@@ -176,8 +176,9 @@ def sun_place(tile: Tile) -> tuple[NDArray, NDArray]:
     import erfa
 
     site = site_of(tile)
-    _, earth = erfa.epv00(2400000.5, tile.time_mjd)
-    heliocentric, barycentric = erfa.epv00(2400000.5, tile.time_mjd - LIGHT_TIME_S / 86400)
+    day, fraction = erfa.taitt(*erfa.utctai(2400000.5, tile.time_mjd))
+    _, earth = erfa.epv00(day, fraction)
+    heliocentric, barycentric = erfa.epv00(day, fraction - LIGHT_TIME_S / 86400)
     sun_m = (barycentric["p"] - heliocentric["p"] - earth["p"]) * AU_M
     x, y, z = erfa.gd2gc(1, 0.0, site.latitude_rad, site.height_m)
     turn = local_apparent_sidereal_time(tile.time_mjd, site)

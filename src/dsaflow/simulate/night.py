@@ -30,6 +30,7 @@ from dsaflow.simulate.schedule import nights, pointing_track, tile_jd, true_sky
 from dsaflow.simulate.settings import SimulateSettings
 from dsaflow.simulate.sky import Sky, night_factors
 from dsaflow.simulate.streams import random
+from dsaflow.simulate.sun import sun_visibilities
 from dsaflow.simulate.truth import write_reference_catalog, write_truth
 from dsaflow.simulate.uvh5 import Frame, write_uvh5
 from dsaflow.simulate.visibility import receive, sum_sources
@@ -103,18 +104,22 @@ def true_visibilities(
     offset = np.ascontiguousarray(np.swapaxes(model.offset, 1, 2))
     rate = np.ascontiguousarray(np.swapaxes(model.rate, 1, 2))
     out = np.empty((jd.size, baseline_m.shape[0], *freq_hz.shape), dtype=np.complex64)
+    # within the beam a channel loses 1e-4 on the longest baseline
+    channel_hz = CHANNEL_HZ if on.smearing and on.far_sources else 0.0
 
     def fill(rows: slice) -> None:
         # threads by times: a slice of the first axis is contiguous
         sum_sources(
             baseline_m, offset[rows], rate[rows], apparent[rows], freq_hz,
-            INTEGRATION_S, out[rows],
+            INTEGRATION_S, out[rows], channel_hz,
         )  # fmt: skip
 
     n_thread = numba.get_num_threads()
     edges = np.linspace(0, jd.size, n_thread + 1).astype(int)
     with ThreadPoolExecutor(n_thread) as pool:
         list(pool.map(fill, [slice(a, b) for a, b in itertools.pairwise(edges)]))
+    if on.sun:
+        out += sun_visibilities(settings, jd, baseline_m, freq_hz)
     return out
 
 

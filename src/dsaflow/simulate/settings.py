@@ -25,7 +25,10 @@ class Effects(_Model):
     beam_motion: bool = Field(
         True, description="sources move through the beam during a tile; off: beam of mid-tile"
     )
-    smearing: bool = Field(True, description="loss by the sky's motion within an integration")
+    smearing: bool = Field(
+        True,
+        description="loss by the sky's motion within an integration, and of far sources within a channel",
+    )
     rfi: bool = Field(True, description="broadband streak, narrow band, one stuck integration")
     dead_antennas: bool = Field(
         True, description="the antennas in dead_antennas deliver next to nothing"
@@ -34,6 +37,7 @@ class Effects(_Model):
         False,
         description="bright sources out to 10 deg through the sidelobes, one of them as bright as Cas A",
     )
+    sun: bool = Field(False, description="the quiet Sun through the sidelobes, by day")
     beam_error: bool = Field(
         False, description="true beam differs from the dish: true_diameter_m, pointing_offset_deg"
     )
@@ -97,6 +101,9 @@ class SimulateSettings(_Model):
     )
     min_flux_jy: Positive = Field(0.002, description="Jy at 1.4 GHz; faintest simulated source")
     max_flux_jy: Positive = Field(3.0, description="Jy at 1.4 GHz; brightest of the population")
+    sun_flux_jy: Positive = Field(
+        5e5, description="Jy; the Sun's flux where effects.sun is on: 50 solar flux units"
+    )
     max_sources: int = Field(
         300, ge=1, description="the brightest (apparent) of the population are kept"
     )

@@ -93,7 +93,9 @@ def _sum_and_advance(flux, real, imag, turn_r, turn_i):
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def sum_sources(baseline_m, offset, rate, amplitude, freq_hz, integration_s, out):
+def sum_sources(
+    baseline_m, offset, rate, amplitude, freq_hz, integration_s, out, channel_width_hz=0.0
+):
     """Sum point sources over all subbands, for the baselines given.
 
     The phase is stepped from channel to channel and from subband to subband by one complex
@@ -114,6 +116,8 @@ def sum_sources(baseline_m, offset, rate, amplitude, freq_hz, integration_s, out
     integration_s : float
     out : complex64 ndarray, shape (n_time, n_baseline, n_subband, n_channel)
         Filled with sum S B loss exp(+2 pi i nu/c (x2 - x1).(s - s0)) [Jy].
+    channel_width_hz : float
+        For the loss within a channel; 0 for none.
     """
     n_source = offset.shape[2]
     n_subband, n_channel = freq_hz.shape
@@ -131,6 +135,10 @@ def sum_sources(baseline_m, offset, rate, amplitude, freq_hz, integration_s, out
             _project(baseline_m[row], offset[time], 1 / C_M_S, delay)
             _project(baseline_m[row], rate[time], np.pi * integration_s / C_M_S, drift)
             _phasors(delay, freq_hz[0, 0], start_r, start_i)
+            if channel_width_hz > 0:
+                _losses(delay, np.pi * channel_width_hz, loss)
+                _scale(loss, start_r, start_r)
+                _scale(loss, start_i, start_i)
             _phasors(delay, subband_hz, jump_r, jump_i)
             _phasors(delay, channel_hz, step_r, step_i)
             for subband in range(n_subband):
