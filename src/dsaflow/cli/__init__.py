@@ -61,28 +61,42 @@ def demo(
 def validate(
     ladder: Annotated[bool, typer.Option("--ladder", help="one effect after the other")] = False,
     table: Annotated[bool, typer.Option("--table", help="all effects, beside the bounds")] = False,
+    mutations: Annotated[
+        bool, typer.Option("--mutations", help="errors made in the pipeline, and what shows each")
+    ] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="for the data and the scores; default: ladder or truth")
+        Path | None,
+        typer.Option(help="for the data and the scores; default: ladder, truth or mutations"),
     ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="PNG or SVG; default: ladder.png in the folder")
     ] = None,
     nights: Annotated[int, typer.Option(min=1, help="nights a sky")] = 2,
-    seed: Annotated[list[int] | None, typer.Option(help="skies; default: 1")] = None,
-    only: Annotated[str, typer.Option(help="rungs with this in their name")] = "",
+    seed: Annotated[
+        list[int] | None, typer.Option(help="skies; default: 1, for mutations 3")
+    ] = None,
+    only: Annotated[str, typer.Option(help="rungs or errors with this in their name")] = "",
     configfile: ConfigOption = None,
     profile: ProfileOption = "profiles/demo",
 ) -> None:
     """Run the stages on simulated nights and score them against the truth.
 
     --ladder adds one effect after the other; --table has all of them on, one night a seed, and ends
-    with exit code 1 where a bound is not met.
+    with exit code 1 where a bound is not met. --mutations breaks the physics of the pipeline, one
+    error at a time, and ends with exit code 1 where one is not caught (nights, figure and
+    configuration have no part in it).
     """
     from dsaflow.validation.ladder import climb, describe, draw, wide
     from dsaflow.validation.table import describe_table, truth_table
 
-    if ladder == table:
-        raise typer.BadParameter("choose what to validate: --ladder or --table")
+    if ladder + table + mutations != 1:
+        raise typer.BadParameter("choose what to validate: --ladder, --table or --mutations")
+    if mutations:
+        from dsaflow.validation.mutations import run_all
+
+        good, text = run_all(folder or Path("mutations"), seed or [3], only)
+        typer.echo(text)
+        raise typer.Exit(0 if good else 1)
     config = load_setup(configfile, profile).config
     if table:
         lines = truth_table(config, folder or Path("truth"), seed or [1])
