@@ -24,6 +24,11 @@ _BRIGHT_JY = 5.0
 _SOLVE_WIDTH_HZ = 1e6
 _SCALE_CHANNELS = 64
 _WILD_AMPLITUDE = 5.0
+# A source in the sidelobes of this share of the calibrator's apparent flux turns a bandpass by a
+# few per cent at most, and incoherently.
+_SIDELOBE_SHARE = 0.1
+_SIDELOBE_TOLERANCE = 0.02
+_SIDELOBE_ROUNDS = 3
 _TRACKED_RAD = np.radians(30.0 / 3600.0)
 
 
@@ -109,17 +114,13 @@ def solve_bandpass(
             ReasonCode.NO_CALIBRATOR,
             f"no source above {options.model_min_jy} Jy (apparent) in the field of {ms_path}",
         )
-    solution = solve_bandpass_gains(
-        vis, model, beam, options.phase_interval_s, options.min_snr, options.uv_min_lambda,
-        options.reference_antennas,
-    )  # fmt: skip
-    wild = reject_wild(solution)
-    if not np.isfinite(solution.gain).any():
-        raise DataRejected(
-            ReasonCode.BAD_SOLUTIONS,
-            f"{ms_path}: no bandpass solution reaches S/N {options.min_snr}",
-        )
-    field = transit_field(vis, model, beam, solution, options)
+    solution, wild, field = _solved(vis, model, beam, options, ms_path)
+    for _ in range(_SIDELOBE_ROUNDS):
+        factor = sidelobe_factors(vis, model, beam, field)
+        if np.abs(factor - 1).max() < _SIDELOBE_TOLERANCE:
+            break
+        model = model.scaled(factor)
+        solution, wild, field = _solved(vis, model, beam, options, ms_path)
     scale = field.scale
     name = str(calibrators.name[row]) if row >= 0 else "field"
     numbers: dict[str, Any] = {
@@ -140,6 +141,44 @@ def solve_bandpass(
     ).apply_gates(ReasonCode.BAD_SOLUTIONS)
     write_h5parm(out_path, _to_solutions(vis, solution, numbers, verdict.verdict, field))
     return verdict
+
+
+def _solved(
+    vis: Visibilities, model: SkyModel, beam: PrimaryBeam, options, ms_path: str | os.PathLike
+) -> tuple[BandpassSolution, int, FieldGains]:
+    """Bandpass on this model, number of receptors flagged as wild, the field seen with it."""
+    solution = solve_bandpass_gains(
+        vis, model, beam, options.phase_interval_s, options.min_snr, options.uv_min_lambda,
+        options.reference_antennas,
+    )  # fmt: skip
+    wild = reject_wild(solution)
+    if not np.isfinite(solution.gain).any():
+        raise DataRejected(
+            ReasonCode.BAD_SOLUTIONS,
+            f"{ms_path}: no bandpass solution reaches S/N {options.min_snr}",
+        )
+    return solution, wild, transit_field(vis, model, beam, solution, options)
+
+
+def sidelobe_factors(
+    vis: Visibilities, model: SkyModel, beam: PrimaryBeam, field: FieldGains
+) -> NDArray:
+    """What to multiply the model's sources by whose response nobody knows, shape (n_source,).
+
+    Beyond the first null the beam of the configuration is a guess, and a source as bright as Cas A
+    there outshines the calibrator: its flux against the calibrator's is then taken from the data.
+    One for every source of the main lobe, and for those too faint to turn a bandpass.
+    """
+    ones = np.ones(len(model))
+    if model.calibrator < 0 or np.isnan(vis.pointing_dec_deg):
+        return ones
+    measured = field.factors.per_source()
+    first_null_rad = 1.22 / 1.029 * beam.fwhm_rad(float(vis.freq_hz[0]))
+    away = separation_rad(vis.phase_ra_deg, vis.phase_dec_deg, model.ra_deg, model.dec_deg)
+    bright = model.apparent_jy * measured > _SIDELOBE_SHARE * model.apparent_jy[model.calibrator]
+    reference = measured[model.calibrator]
+    unknown = (away > first_null_rad) & bright & (measured > 0) & (reference > 0)
+    return np.where(unknown, measured / reference, ones)
 
 
 def calibrator_factor(model: SkyModel, field: FieldGains) -> dict[str, float]:
@@ -227,7 +266,7 @@ def describe(vis: Visibilities, solution: BandpassSolution) -> dict[str, Any]:
 
 def gates(numbers: dict[str, Any], options) -> list[Gate]:
     """Gates of a bandpass."""
-    return [
+    found = [
         Gate.measure("median_snr", numbers["median_snr"], low=2 * options.min_snr),
         Gate.measure(
             "flagged_solution_fraction", numbers["flagged_solution_fraction"],
@@ -240,6 +279,11 @@ def gates(numbers: dict[str, Any], options) -> list[Gate]:
         Gate.measure("phase_scatter", numbers["phase_scatter_deg"], high=30.0, unit="deg"),
         Gate.measure("converged_fraction", numbers["converged_fraction"], low=0.9, failing="warn"),
     ]  # fmt: skip
+    factor = numbers.get("calibrator_factor", float("nan"))
+    if numbers.get("source") == "primary" and np.isfinite(factor):
+        # solved on the calibrator and not finding it again: something brighter is in the data
+        found.append(Gate.measure("calibrator_factor", factor, low=0.8, high=1.25))
+    return found
 
 
 def _to_solutions(
