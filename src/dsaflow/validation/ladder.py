@@ -201,17 +201,16 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
                 rungs + 0.12 * (k - 1.5), width, error, fmt="o", ms=4, lw=1, label=_bin(bounds)
             )
         middle.set_ylabel("robust width of the pulls")
-        middle.legend(title="S/N", fontsize=8, ncols=4)
+        middle.legend(title="S/N", fontsize=8, ncols=4, loc="upper left")
         low.plot(rungs, [row["noise_ratio_median"] for row in results], "o", ms=4, label="median")
         low.plot(rungs, [row["noise_ratio_worst"] for row in results], "x", ms=5, label="worst")
         low.set_ylabel("tile noise / radiometer")
-        low.legend(fontsize=8)
+        low.legend(fontsize=8, ncols=2, loc="upper left")
         low.set_xticks(rungs, [row["name"] for row in results], rotation=30, ha="right")
-        for ax in (middle, low):
-            # what is wide is wide by factors
-            ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-            ax.yaxis.set_major_formatter(ScalarFormatter())
-            ax.yaxis.set_minor_locator(NullLocator())
+        # what is wide is wide by factors
+        middle.set_yscale("log")
+        middle.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        middle.yaxis.set_major_formatter(ScalarFormatter())
+        middle.yaxis.set_minor_locator(NullLocator())
         for ax, bounds in ((top, (0.985, 1.015)), (middle, (0.9, 1.1)), (low, (1.0, 1.3))):
             ax.axhspan(*bounds, color=GREY, alpha=0.15, lw=0)
