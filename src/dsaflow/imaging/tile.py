@@ -120,8 +120,8 @@ def _without_far(
     default_index: float,
 ) -> dict[str, Any]:
     """Subtract far sources from the visibilities, in place; numbers for the verdict."""
-    if not options.far_sources:
-        return {}
+    if not options.far_sources or options.engine == "wsclean":
+        return {}  # WSClean reads the Measurement Set itself
     inside = None
     if catalog is not None:
         inside = within_image(catalog, frame, options.size, options.pixel_arcsec * ARCSEC)
