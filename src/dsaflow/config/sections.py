@@ -305,6 +305,10 @@ class Image(Section):
     mask_sigma: Positive = Field(
         1.5, description="sigma; second CLEAN, within the mask of the first and the catalogue"
     )
+    place_sigma: Positive | None = Field(
+        20.0,
+        description="sigma of the residual; brighter catalogue sources are taken off at their places before CLEAN, whose components lie on pixels; null: none",
+    )
     catalog_mask_sigma: Positive = Field(
         3.0,
         description="sigma of the first CLEAN's residual; catalogue sources that should be brighter are in the second mask, else their forced fluxes are 4 % low at 5 to 10 sigma",

@@ -9,6 +9,7 @@ import numpy as np
 import radler
 from numpy.typing import NDArray
 
+from dsaflow.imaging.bright import place_bright
 from dsaflow.imaging.gridding import Gridder
 from dsaflow.imaging.known import KnownSources
 from dsaflow.imaging.restore import clipped_rms, fit_beam, grow
@@ -27,6 +28,7 @@ STALLED = 0.98
 # this multiple of the largest one before the residual is made anew digs components that are not there.
 CYCLE_FACTOR = 1.5
 LEAST_GAIN = 0.2
+PLACE_BEAMS = 1.5
 
 
 @dataclass
@@ -77,7 +79,7 @@ def deconvolve(
     threads: int = 1,
     known: KnownSources | None = None,
 ) -> CleanResult:
-    """Two runs of CLEAN: to `clean_sigma` without a mask, then to `mask_sigma` within a mask.
+    """Place bright catalogue sources, then CLEAN twice: without a mask, then deeper within one.
 
     Parameters
     ----------
@@ -90,21 +92,30 @@ def deconvolve(
     options : Image
     threads : int
     known : KnownSources, optional
-        Catalogue sources, in the mask from `catalog_mask_sigma` of the first run's residual on.
+        Catalogue sources: placed from `place_sigma` on, in the mask from `catalog_mask_sigma` of the
+        first run's residual on.
 
     Notes
     -----
-    Driven from Python, radler's own automatic mask lacks the components just found: the mask of the
-    second run is made here (pixels with model and known sources, grown by one). A perform after which
-    the residual's rms is larger (a minor loop can diverge) is taken back, and repeated to a lesser depth.
+    The first CLEAN ends at `clean_sigma`, the second at `mask_sigma`. Driven from Python, radler's own
+    automatic mask lacks the components just found: the mask of the second run is made here (pixels with
+    components and known sources, grown by one). A perform after which the residual's rms is larger (a
+    minor loop can diverge) is taken back, and repeated to a lesser depth.
     """
     state = _State(gridder.image(data, weights), data)
     gain = min(options.major_gain, max(1.0 - CYCLE_FACTOR * largest_sidelobe(psf), LEAST_GAIN))
+    placed = np.zeros_like(state.model)
+    if known is not None and options.place_sigma is not None:
+        placed = place_bright(
+            state.residual, state.model, known, options.place_sigma,
+            PLACE_BEAMS * fit_beam(psf).major_pixel,
+            lambda: _regrid(state, gridder, sky, data, weights),
+        )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="dsaflow-clean-") as scratch:
         for sigma, masked in ((options.clean_sigma, False), (options.mask_sigma, True)):
             settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
             if masked:
-                mask = state.model != 0
+                mask = state.model != placed
                 if known is not None:
                     least_jy = options.catalog_mask_sigma * clipped_rms(state.residual)
                     mask |= known.mask(mask.shape, least_jy)
@@ -136,7 +147,7 @@ def deconvolve(
         [_block_image(gridder, state.vis, weights, block) for block in sky.blocks],
         state.iterations,
         state.majors,
-        depth_reached(state.model, state.residual),
+        depth_reached(state.model - placed, state.residual),
     )
 
 

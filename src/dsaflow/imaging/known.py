@@ -18,17 +18,17 @@ REACH_RAD = np.radians(20.0)  # wider than any image; the projection folds beyon
 
 @dataclass(frozen=True)
 class KnownSources:
-    """Pixels (row, column) and apparent fluxes [Jy] of catalogue sources, arrays of shape (n,)."""
+    """Places on the image, in pixels (x is the column), and apparent fluxes [Jy]; shape (n,)."""
 
-    row: NDArray
-    column: NDArray
+    x: NDArray
+    y: NDArray
     apparent_jy: NDArray
 
     def mask(self, shape: tuple[int, int], least_jy: float) -> NDArray:
         """Pixels of the sources with at least this apparent flux, bool of `shape`."""
         mask = np.zeros(shape, bool)
         bright = self.apparent_jy >= least_jy
-        mask[self.row[bright], self.column[bright]] = True
+        mask[np.rint(self.y[bright]).astype(int), np.rint(self.x[bright]).astype(int)] = True
         return mask
 
 
@@ -58,11 +58,11 @@ def known_sources(
     size = beam.shape[0]
     near = separation_rad(frame.ra_deg, frame.dec_deg, catalog.ra_deg, catalog.dec_deg) < REACH_RAD
     catalog = catalog.select(near)
-    row, column, inside = _pixels(catalog, frame, size, pixel_rad)
+    x, y, inside = _pixels(catalog, frame, size, pixel_rad)
     alpha = np.where(np.isnan(catalog.spectral_index), default_index, catalog.spectral_index)
     flux = (catalog.flux_jy * (freq_hz / catalog.frequency_hz) ** alpha)[inside]
-    row, column = row[inside], column[inside]
-    return KnownSources(row, column, flux * beam[row, column])
+    x, y = x[inside], y[inside]
+    return KnownSources(x, y, flux * beam[np.rint(y).astype(int), np.rint(x).astype(int)])
 
 
 def within_image(catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: float) -> NDArray:
@@ -74,8 +74,8 @@ def within_image(catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: f
 def _pixels(
     catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: float
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Row and column of each source, and whether they are in the image."""
+    """Column and row of each source, and whether they are in the image."""
     cosines = frame.cosines(catalog.ra_deg, catalog.dec_deg) / pixel_rad
-    column = size // 2 - np.rint(cosines[:, 0]).astype(int)
-    row = size // 2 + np.rint(cosines[:, 1]).astype(int)
-    return row, column, (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    x = size // 2 - cosines[:, 0]
+    y = size // 2 + cosines[:, 1]
+    return x, y, (x > -0.5) & (x < size - 0.5) & (y > -0.5) & (y < size - 0.5)
