@@ -11,10 +11,11 @@ from dsaflow.validation import mutations
 from dsaflow.validation.mutations import MUTATIONS, Mutation, run_mutation
 from dsaflow.validation.onetile import Check, OneTile
 
-# Near kin of the others.
+# Near kin of the others, or seen by other fast tests as well (the order of subbands: convert's).
 SLOW = {
-    "beam_omitted", "beam_omitted_in_calibration", "static_beam_in_clean", "sign_of_w_in_phasing",
-    "receptors_swapped_before_application",
+    "beam_squared", "beam_omitted", "beam_omitted_in_calibration", "static_beam_in_clean",
+    "sign_of_w_in_phasing", "receptors_swapped_before_application",
+    "subbands_in_the_order_of_their_names",
 }  # fmt: skip
 
 
