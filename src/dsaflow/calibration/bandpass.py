@@ -69,6 +69,7 @@ def tile_equations(
     for first in range(0, len(vis.freq_hz), _CHANNELS_A_BLOCK):
         channels = slice(first, min(first + _CHANNELS_A_BLOCK, len(vis.freq_hz)))
         predicted = predictor.predict(channels)
+        predictor.forget()
         parts = []
         for k in range(interval[-1] + 1):
             times = slice(*np.searchsorted(interval, [k, k + 1]))

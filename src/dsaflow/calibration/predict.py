@@ -81,7 +81,7 @@ def antenna_delays(vis: Visibilities, ra_deg: NDArray, dec_deg: NDArray) -> tupl
 def _unit_phasors(freq_hz: NDArray, delay_s: NDArray) -> NDArray:
     """exp(2 pi i nu delay), complex64, shape (n_channel, *delay_s.shape); turns in double precision.
 
-    One channel at a time, so that what is between stays in the processor's cache: 4 times faster.
+    One channel at a time, so that what is between stays in the processor's cache: 2 to 4 times faster.
     """
     out = np.empty((len(freq_hz), *delay_s.shape), np.complex64)
     turns, whole = np.empty_like(delay_s), np.empty_like(delay_s)
@@ -138,6 +138,10 @@ class Predictor:
         if out.nbytes * len(self.vis.time_mjd) * len(self.steps) < _CACHE_BYTES:
             self._cache[key] = out
         return out
+
+    def forget(self) -> None:
+        """Drop the phasors kept for a second use: those of a whole band take gigabytes."""
+        self._cache.clear()
 
     def rescaled(self, factor: NDArray) -> "Predictor":
         """Predictor of the same sources with fluxes multiplied by `factor`; phasors are shared."""
