@@ -33,7 +33,6 @@ class Tile:
         growth = np.sqrt(1 + np.sum(left**2) / (2 * SIGMA_JY**2 * kept)) - 1
         return found, flagged[strength == 0].mean(), growth
 
-
     def kept_power(self, flags):
         """Power of the clean visibilities that are kept over that of all, in units of their mean."""
         clean = self.interference[:, self.alive] == 0
