@@ -18,7 +18,7 @@ SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	if $$p -c '$(SUPPORTED)' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: help setup demo test test-slow test-all lint bench lock config clean distclean
+.PHONY: help setup demo test test-slow test-all lint bench campaign lock config clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,12 @@ bench: .venv/.complete ## measure each stage; prints what docs/performance.md qu
 	@set -e; for script in benchmarks/bench_*.py benchmarks/validate.py; do \
 		echo "== $$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/bench_stages.py --full --tiles 3 # half an hour, 15 GB of disk
+
+# What is run, e.g. CAMPAIGN="--only truth-table --skies 100"; the last part needs its command:
+# CAMPAIGN="--characterise 'dsaflow ese characterise'".
+CAMPAIGN ?=
+campaign: .venv/.complete ## the long counts over many seeds, hours; logs in docs/campaign
+	$(BIN)/python benchmarks/campaign.py $(CAMPAIGN)
 
 config: .venv/.complete ## write config/config.yaml, its schema and envs/ from models and lock
 	$(BIN)/python -m dsaflow.config.generate
