@@ -8,8 +8,8 @@ rule solve_bandpass:
         catalog=tile_catalog,
         calibrators=CONFIG.paths.calibrators,
     output:
-        solutions=product("bandpass"),
-        verdict=product("bandpass_verdict"),
+        solutions=reported("bandpass", "Tiles"),
+        verdict=reported("bandpass_verdict", "Tiles"),
     log:
         "<logs>/solve_bandpass/{tile}.log",
     benchmark:
@@ -33,8 +33,8 @@ rule solve_gains:
         bandpasses=bandpass_verdicts,
         catalog=tile_catalog,
     output:
-        solutions=product("gains"),
-        verdict=product("gains_verdict"),
+        solutions=reported("gains", "Tiles"),
+        verdict=reported("gains_verdict", "Tiles"),
     log:
         "<logs>/solve_gains/{tile}.log",
     benchmark:
@@ -58,8 +58,8 @@ rule apply_calibration:
         bandpasses=bandpass_verdicts,
         gains=gains_verdicts,
     output:
-        manifest=product("calibrated_manifest"),
-        verdict=product("calibrated_verdict"),
+        manifest=reported("calibrated_manifest", "Tiles"),
+        verdict=reported("calibrated_verdict", "Tiles"),
     log:
         "<logs>/apply_calibration/{tile}.log",
     benchmark:

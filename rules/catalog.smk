@@ -5,8 +5,8 @@ rule fetch_catalog:
             [CONFIG.paths.reference_catalog] if CONFIG.paths.reference_catalog else []
         ),
     output:
-        catalog=product("catalog"),
-        verdict=product("catalog_verdict"),
+        catalog=reported("catalog", "Catalogue"),
+        verdict=reported("catalog_verdict", "Catalogue"),
     log:
         "<logs>/fetch_catalog/{strip}.log",
     benchmark:

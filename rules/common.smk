@@ -1,6 +1,8 @@
 # Contract: every rule file starts from CONFIG (typed), PLAN (frozen for this run) and product();
 # the log and benchmark folders are the path variables <logs> and <benchmarks>. Every run with
 # `--logger dsaflow`, which the profiles have, goes into the run record.
+from string import Formatter
+
 from dsaflow.config import load_config
 from dsaflow.names import WILDCARD_PATTERNS
 from dsaflow.names import product as product_path
@@ -35,6 +37,18 @@ wildcard_constraints:
 def product(key, **wildcards):
     """Path of a product, with the wildcards that are not given left to Snakemake."""
     return product_path(key, RESULTS, **wildcards)
+
+
+def reported(key, category):
+    """A product's path; in the report, too, where `report.products` asks for more than figures."""
+    path = product(key)
+    if CONFIG.report.products == "figures":
+        return path
+    wildcard = next(field for _, field, _, _ in Formatter().parse(path) if field)
+    # The columns of the category's table, as the figures in it have them.
+    item, name = ("item", "figure") if wildcard != "strip" else ("strip", "product")
+    labels = {item: f"{{{wildcard}}}", name: key.replace("_", " ")}
+    return report(path, category=category, labels=labels)
 
 
 def options(*names):
@@ -82,10 +96,10 @@ def mosaic_targets(key):
     return [product(key, group_id=mosaic.group_id) for mosaic in PLAN.mosaics]
 
 
-def strip_photometry(wildcards):
-    """Photometry of all the strip's mosaics."""
-    return [
-        product("photometry", group_id=mosaic.group_id)
+def strip_mosaics(key):
+    """Input function: one product of each of the strip's mosaics."""
+    return lambda wildcards: [
+        product(key, group_id=mosaic.group_id)
         for mosaic in PLAN.mosaics
         if mosaic.strip == wildcards.strip
     ]

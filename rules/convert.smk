@@ -4,8 +4,8 @@ rule convert:
         files=tile_files,
         stations=CONFIG.paths.antennas,
     output:
-        manifest=product("ms_manifest"),
-        verdict=product("convert_verdict"),
+        manifest=reported("ms_manifest", "Tiles"),
+        verdict=reported("convert_verdict", "Tiles"),
     log:
         "<logs>/convert/{tile}.log",
     benchmark:

@@ -4,8 +4,8 @@ rule flag:
         convert=rules.convert.output.verdict,
         manifest=rules.convert.output.manifest,
     output:
-        flags=product("flags"),
-        verdict=product("flag_verdict"),
+        flags=reported("flags", "Tiles"),
+        verdict=reported("flag_verdict", "Tiles"),
     log:
         "<logs>/flag/{tile}.log",
     benchmark:

@@ -5,13 +5,13 @@ rule image_tile:
         manifest=rules.apply_calibration.output.manifest,
         catalog=tile_catalog,
     output:
-        image=product("tile_image"),
-        residual=product("tile_residual"),
-        psf=product("tile_psf"),
-        beam=product("tile_beam"),
-        noise=product("tile_noise"),
-        subbands=product("tile_subbands"),
-        verdict=product("tile_verdict"),
+        image=reported("tile_image", "Tiles"),
+        residual=reported("tile_residual", "Tiles"),
+        psf=reported("tile_psf", "Tiles"),
+        beam=reported("tile_beam", "Tiles"),
+        noise=reported("tile_noise", "Tiles"),
+        subbands=reported("tile_subbands", "Tiles"),
+        verdict=reported("tile_verdict", "Tiles"),
     log:
         "<logs>/image_tile/{tile}.log",
     benchmark:

@@ -7,13 +7,13 @@ rule make_mosaic:
         subbands=mosaic_tiles("tile_subbands"),
         verdicts=mosaic_tiles("tile_verdict"),
     output:
-        image=product("mosaic_image"),
-        noise=product("mosaic_noise"),
-        weight=product("mosaic_weight"),
-        coverage=product("mosaic_coverage"),
-        subbands=product("mosaic_subbands"),
-        tiles=product("mosaic_tiles"),
-        verdict=product("mosaic_verdict"),
+        image=reported("mosaic_image", "Mosaics"),
+        noise=reported("mosaic_noise", "Mosaics"),
+        weight=reported("mosaic_weight", "Mosaics"),
+        coverage=reported("mosaic_coverage", "Mosaics"),
+        subbands=reported("mosaic_subbands", "Mosaics"),
+        tiles=reported("mosaic_tiles", "Mosaics"),
+        verdict=reported("mosaic_verdict", "Mosaics"),
     log:
         "<logs>/make_mosaic/{group_id}.log",
     benchmark:

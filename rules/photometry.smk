@@ -11,8 +11,8 @@ rule measure_photometry:
         qa=rules.qa_mosaic.output.verdict,
         catalog=mosaic_catalog,
     output:
-        photometry=product("photometry"),
-        verdict=product("photometry_verdict"),
+        photometry=reported("photometry", "Mosaics"),
+        verdict=reported("photometry_verdict", "Mosaics"),
     log:
         "<logs>/measure_photometry/{group_id}.log",
     benchmark:

@@ -1,18 +1,21 @@
 rule measure_variability:
     """Join all epochs of a strip: epoch flux scale, light curves, metrics, ESE candidates."""
     input:
-        photometry=strip_photometry,
+        photometry=strip_mosaics("photometry"),
+        # only for the candidates' cut-outs: a few pixels of a few of them are read
+        mosaics=strip_mosaics("mosaic_image"),
     output:
-        light_curves=product("light_curves"),
-        epoch_scale=product("epoch_scale"),
-        metrics=product("metrics"),
-        ese_candidates=product("ese_candidates"),
+        light_curves=reported("light_curves", "Variability"),
+        epoch_scale=reported("epoch_scale", "Variability"),
+        metrics=reported("metrics", "Variability"),
+        ese_candidates=reported("ese_candidates", "Variability"),
         ese_candidates_ecsv=report(
             product("ese_candidates_ecsv"),
             category="Variability",
             labels={"strip": "{strip}", "product": "ESE candidates"},
             caption="../docs/report/candidates.rst",
         ),
+        ese_candidates_votable=reported("ese_candidates_votable", "Variability"),
         plots=report(
             directory(product("candidate_plots")),
             patterns=["{name}.png"],
@@ -20,7 +23,7 @@ rule measure_variability:
             labels={"strip": "{strip}", "product": "{name}"},
             caption="../docs/report/candidate.rst",
         ),
-        verdict=product("variability_verdict"),
+        verdict=reported("variability_verdict", "Variability"),
     log:
         "<logs>/measure_variability/{strip}.log",
     benchmark:

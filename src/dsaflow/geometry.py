@@ -48,16 +48,22 @@ def _iers_table() -> NDArray:
     """
     from astropy_iers_data import IERS_A_FILE
 
-    rapid = slice(18, 27), slice(37, 46), slice(58, 68)
-    final = slice(134, 144), slice(144, 154), slice(154, 165)
-    rows = []
-    with open(IERS_A_FILE) as stream:
-        for line in stream:
-            for columns in (final, rapid):
-                if all(line[c].strip() for c in columns):
-                    rows.append([float(line[c]) for c in (slice(7, 15), *columns)])
-                    break
-    return np.array(rows).T
+    with open(IERS_A_FILE, "rb") as stream:
+        lines = np.array(stream.read().splitlines())
+    columns = lines.view("S1").reshape(len(lines), -1)
+
+    def numbers(*spans: tuple[int, int]) -> NDArray:
+        texts = [np.ascontiguousarray(columns[:, a:b]).view(f"S{b - a}").ravel() for a, b in spans]
+        return np.array(
+            [np.where(text == b" " * len(text[0]), b"nan", text) for text in texts], float
+        )
+
+    mjd = numbers((7, 15))
+    rapid = numbers((18, 27), (37, 46), (58, 68))
+    final = numbers((134, 144), (144, 154), (154, 165))
+    values = np.where(np.isfinite(final).all(axis=0), final, rapid)
+    known = np.isfinite(values).all(axis=0)
+    return np.vstack([mjd, values])[:, known]
 
 
 def earth_orientation(time_mjd: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:

@@ -36,12 +36,19 @@ def radiometer_noise_jy(
 
 @lru_cache(maxsize=1)
 def _airy_table() -> tuple[NDArray, float]:
-    """(2 J1(x)/x)^2 tabulated over x in [0, 60]; linear interpolation errs by < 1e-7."""
-    from scipy.special import j1  # slow to import, and most stages need no beam
+    """(2 J1(x)/x)^2 tabulated over x in [0, 60]; linear interpolation errs by < 1e-7.
 
-    x = np.linspace(0.0, 60.0, 120_001)
-    with np.errstate(invalid="ignore"):
-        table = np.where(x > 0, (2 * j1(x) / np.where(x > 0, x, 1.0)) ** 2, 1.0)
+    J1(x) is Bessel's integral, 2/pi times that of sin(x sin t) sin t from 0 to pi/2, by the midpoint
+    rule: with 28 nodes its error is of the order of J_111(60), below rounding. Importing
+    scipy.special would take a quarter of a second of every job.
+    """
+    x = np.linspace(0.0, 60.0, 60_001)
+    nodes = 28
+    bessel = np.zeros_like(x)
+    for sine in np.sin((np.arange(nodes) + 0.5) * np.pi / (2 * nodes)):
+        bessel += np.sin(x * sine) * sine / nodes
+    table = np.ones_like(x)
+    table[1:] = np.square(2 * bessel[1:] / x[1:])
     return table, x[1]
 
 

@@ -126,3 +126,13 @@ def test_report(strip):
     assert len(report) > 1e6
     for category in ("Mosaics", "Tiles", "Quality", "Variability"):
         assert category in report
+
+
+def test_report_with_every_product(strip):
+    (strip.path / "all.yaml").write_text("report: {products: all}\n")
+    strip.snakemake("--configfile", "test.yaml", "all.yaml", "--report", "all.html")
+    whole = (strip.path / "all.html").read_text()
+    for product in ("mosaic image", "tile psf", "bandpass verdict", "photometry", "epoch scale"):
+        assert f'"{product}"' in whole, product
+    files = [*strip.results.glob("mosaics/*/*.fits"), *strip.results.glob("tiles/*/*.fits")]
+    assert len(whole) > 0.1 * sum(file.stat().st_size for file in files)

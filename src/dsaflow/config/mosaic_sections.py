@@ -143,6 +143,18 @@ class Photometry(Section):
         3.0,
         description="sigma; below it a source is an upper limit, at max(flux, 0) + this many sigma",
     )
+    counts_limit_jy: Positive = Field(
+        0.0034,
+        description="Jy; the catalogue is complete above this (99 % for NVSS), and its sources there "
+        "set the counts of those too faint to be listed: the confusion in absolute errors",
+    )
+    counts_slope: float = Field(
+        1.8,
+        gt=1,
+        lt=3,
+        description="of the differential counts n(S) ~ S^-slope below min_flux_jy; 1.6 and 2.0 change "
+        "the confusion by -20 and +22 %",
+    )
     fit_offset: bool = Field(
         True,
         description="measure one astrometric offset a mosaic from bright isolated sources, "
@@ -154,6 +166,14 @@ class Photometry(Section):
     offset_min_sources: int = Field(
         5, ge=3, description="sources; with fewer no astrometric offset is applied"
     )
+
+
+class KnownVariable(Section):
+    """A source known to vary: an AGN, a pulsar, a star."""
+
+    name: str = Field(min_length=1, description="as the candidates' table shall call it")
+    ra_deg: float = Field(ge=0, lt=360, description="deg, ICRS")
+    dec_deg: float = Field(ge=-90, le=90, description="deg, ICRS")
 
 
 class Variability(Section):
@@ -177,6 +197,12 @@ class Variability(Section):
     max_epoch_excess: Positive = Field(
         0.1,
         description="fraction; epochs whose references scatter more beyond their errors are flagged",
+    )
+    scale_max_order: int = Field(
+        2,
+        ge=0,
+        le=4,
+        description="highest degree of the epoch scale's polynomial over the mosaic; cross-validated",
     )
     search_min_snr: Positive = Field(
         5.0, description="median S/N of an epoch; fainter sources are not searched"
@@ -213,6 +239,22 @@ class Variability(Section):
     neighbour_number: int = Field(12, ge=3, description="nearest neighbours compared")
     neighbour_min: int = Field(
         3, ge=1, description="neighbours needed for the veto; candidates with fewer are flagged"
+    )
+    beam_error_slope: float = Field(
+        0.3,
+        ge=0,
+        description="d ln flux / d ln response for the largest error of the beam thought possible (2.70 or 3.15 deg: "
+        "20 % at half power); dips that a change of the source's response could make are no candidates",
+    )
+    edge_distance_deg: Positive = Field(
+        0.1, description="deg; candidates nearer to the mosaic's edge in their event are flagged"
+    )
+    known_variables: list[KnownVariable] = Field(
+        default_factory=list,
+        description="name, ra_deg, dec_deg of each; candidates there are flagged and named",
+    )
+    known_radius_arcsec: Positive = Field(
+        30.0, description="arcsec; a source this near to a known variable is it"
     )
     max_plots: int = Field(50, ge=0, description="candidates that get a plot, by rank")
 
@@ -251,4 +293,9 @@ class Report(Section):
 
     mosaics: Literal["latest", "all"] = Field(
         "latest", description="mosaics to draw figures of: the newest of each strip, or all"
+    )
+    products: Literal["figures", "all"] = Field(
+        "figures",
+        description="in the HTML report: figures, gates and candidates, or every product "
+        "(the report holds their bytes: a small run's 100 MB)",
     )
