@@ -68,14 +68,15 @@ def sky(sources, rng):
     def image(model):
         return (np.fft.ifft2(data - used * np.fft.fft2(model)).real * scale).astype(np.float32)
 
-    return image
+    psf = np.fft.fftshift(np.fft.ifft2(used).real * scale).astype(np.float32)
+    return image, psf
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fluxes_come_from_the_data_and_sidelobes_of_each_other_are_undone(seed):
     rng = np.random.default_rng(seed)
     truth = [(5.0, 40.37, 70.81), (3.0, 80.5, 30.1), (0.0, 100.2, 100.6)]
-    image = sky(truth, rng)
+    image, psf = sky(truth, rng)
     model = np.zeros((SIZE, SIZE), np.float32)
     residual = image(model)
     x, y = np.array([s[1] for s in truth]), np.array([s[2] for s in truth])
@@ -84,7 +85,7 @@ def test_fluxes_come_from_the_data_and_sidelobes_of_each_other_are_undone(seed):
     def regrid():
         residual[:] = image(model)
 
-    added = place_bright(residual, model, known, 5.0, 3.0, regrid)
+    added = place_bright(residual, model, known, 5.0, 3.0, psf, regrid)
     assert np.array_equal(added, model)
     rms = residual.std()
     assert np.abs(residual).max() < 6 * rms
@@ -101,5 +102,5 @@ def test_sources_at_the_edge_are_left_to_clean():
     residual = np.zeros_like(model)
     residual[5, 5] = 100.0
     known = KnownSources(np.array([5.0]), np.array([5.0]), np.array([100.0]))
-    added = place_bright(residual, model, known, 5.0, 3.0, lambda: None)
+    added = place_bright(residual, model, known, 5.0, 3.0, residual, lambda: None)
     assert not added.any()

@@ -108,7 +108,7 @@ def deconvolve(
     if known is not None and options.place_sigma is not None:
         placed = place_bright(
             state.residual, state.model, known, options.place_sigma,
-            PLACE_BEAMS * fit_beam(psf).major_pixel,
+            PLACE_BEAMS * fit_beam(psf).major_pixel, psf,
             lambda: _regrid(state, gridder, sky, data, weights),
         )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="dsaflow-clean-") as scratch:
