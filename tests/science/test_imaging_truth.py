@@ -9,6 +9,7 @@ import pytest
 from astropy.wcs import WCS
 from scipy.special import j1
 
+from dsaflow.catalog.table import Catalog
 from dsaflow.config.sections import Image
 from dsaflow.geometry import (
     hour_angle_declination,
@@ -37,6 +38,15 @@ OPTIONS = Image(size=1320, pixel_arcsec=13.0, beam_terms=6, gridding_accuracy=1e
 DIRTY = OPTIONS.model_copy(
     update={"size": 660, "pixel_arcsec": 26.0, "clean_sigma": 1e6, "channel_blocks": 1}
 )
+
+
+def listed(sky):
+    """The sky as a reference catalogue, with the spectral index that is assumed of every source."""
+    n = len(sky)
+    return Catalog(
+        np.array([f"S{k}" for k in range(n)]), *sky.T, 0.05 * sky[:, 2], np.full(n, -0.7),
+        np.ones(n, bool), frequency_hz=1.405e9, origin="test", version="1",
+    ).validate()  # fmt: skip
 
 
 def apparent_beam(time_mjd, freq_hz, ra_deg, dec_deg, power=1):
@@ -233,14 +243,14 @@ def test_sub_bands_follow_the_spectrum_and_their_own_beam(bright):
 def test_a_spectrum_unlike_the_models_is_kept_in_the_sub_bands(repository):
     sky = scattered(8, np.full(3, 1.0), reach_deg=1.2, apart_deg=1.0)
     vis = observe(repository, sky, noise=0.1, alpha=0.5)
-    images = image_visibilities(vis, OPTIONS, BEAM, SEFD_JY)
+    images = image_visibilities(vis, OPTIONS, BEAM, SEFD_JY, catalog=listed(sky))
     ratio = [np.median(measure(images, vis, sky, plane, alpha=0.5)[:, 0]) for plane in range(4)]
     # With the model's own index the ratio would run from 0.94 to 1.06. What was not modelled stays in
     # the residual with the PSF of its own band, read by the whole band's Gaussian: that, with the
     # sidelobes of the two others, makes 0.7 % at most. CLEAN's components in the rings that the
-    # mismatch leaves in the whole band's residual make it up to 1.8 %, as measured.
-    assert np.abs(np.array(ratio) - 1).max() < 0.02
-    assert abs(np.median(measure(images, vis, sky, alpha=0.5)[:, 0]) - 1) < 0.01
+    # mismatch leaves in the whole band's residual add to it: 0.8 to 1.2 % on three skies.
+    assert np.abs(np.array(ratio) - 1).max() < 0.015
+    assert abs(np.median(measure(images, vis, sky, alpha=0.5)[:, 0]) - 1) < 0.006
 
 
 def test_noise_is_the_radiometers_also_with_flags(repository):
