@@ -11,6 +11,7 @@ from dsaflow.catalog import read_catalog
 from dsaflow.config import Config
 from dsaflow.config.sections import Photometry
 from dsaflow.errors import DataRejected, ReasonCode
+from dsaflow.photometry.confusion import confusion_errors, unlisted_sources
 from dsaflow.photometry.fit import (
     add_model,
     edge_distance,
@@ -176,6 +177,7 @@ def measure(mosaic: Mosaic, targets: Targets, config: Config) -> tuple[dict, Fit
     with np.errstate(invalid="ignore"):
         is_limit = ~(snr >= options.limit_sigma)
     catalog = targets.catalog
+    confusion_jy, _ = unlisted_sources(mosaic, targets, config)
     columns = {
         "source_id": catalog.source_id,
         "ra_deg": catalog.ra_deg,
@@ -186,6 +188,7 @@ def measure(mosaic: Mosaic, targets: Targets, config: Config) -> tuple[dict, Fit
         "flux_err_jy": fit.flux_err,
         "scale_err": targets.local["SCALEERR"],
         "abs_err_frac": targets.local["SCALESYS"],
+        "confusion_err_jy": confusion_errors(mosaic.image, targets, confusion_jy, options),
         "snr": snr,
         "is_limit": is_limit,
         "upper_limit_jy": np.maximum(fit.flux, 0) + options.limit_sigma * fit.flux_err,
@@ -266,7 +269,13 @@ def measure_mosaic(
     rows_qa = columns["qa"] if mosaic_qa.usable else np.full(n, "reject")
     write_table(out_path, columns | {"qa": rows_qa}, planes.band_freq_hz, planes.freq_hz)
     verdict = _judge(columns, fit, offset, planes, mid_mjd)
-    verdict.numbers["mosaic_qa"] = mosaic_qa.verdict
+    confusion_jy, counts = unlisted_sources(planes, targets, config)
+    verdict.numbers |= {
+        "mosaic_qa": mosaic_qa.verdict,
+        "confusion_jy": confusion_jy,
+        "counts_per_deg2": counts.per_deg2,
+        "counts_sources": counts.sources,
+    }
     return verdict
 
 

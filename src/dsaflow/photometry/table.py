@@ -25,6 +25,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "flux_err_jy": ("double", "Jy"),
     "scale_err": ("double", "1"),
     "abs_err_frac": ("double", "1"),
+    "confusion_err_jy": ("double", "Jy"),
     "snr": ("double", "1"),
     "is_limit": ("bool", ""),
     "upper_limit_jy": ("double", "Jy"),

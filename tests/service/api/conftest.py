@@ -306,6 +306,7 @@ def write_photometry(site: Site, group_ids: list[str]) -> list[str]:
             "mjd": (61000.0 + epoch) * ones, "group_id": [group_id] * SOURCES,
             "primary": truth, "weight": 1e6 * ones, "flux_jy": measured,
             "flux_err_jy": 0.001 * ones, "scale_err": 0.01 * ones, "abs_err_frac": 0.02 * ones,
+            "confusion_err_jy": 0.0002 * ones,
             "snr": measured / 0.001, "is_limit": ~truth, "upper_limit_jy": np.nan * ones,
             "local_rms_jy": 0.001 * ones, "background_jy": 0 * ones,
             "n_blend": ones.astype(int), "isolated": truth, "compact": truth,
@@ -323,7 +324,8 @@ def write_photometry(site: Site, group_ids: list[str]) -> list[str]:
 
 def write_variability(site: Site, photometry: list[str]) -> None:
     site.config.variability.permutations = 1
-    keys = ("light_curves", "epoch_scale", "metrics", "ese_candidates", "ese_candidates_ecsv")
+    keys = ("light_curves", "epoch_scale", "metrics", "ese_candidates", "ese_candidates_ecsv",
+            "ese_candidates_votable")
     outputs = {k: product(k, str(site.results), strip=STRIP) for k in keys}
     outputs["plots"] = product("candidate_plots", str(site.results), strip=STRIP)
     verdict = variability.run(photometry, outputs, site.config)
