@@ -288,6 +288,19 @@ class Image(Section):
         description="of the pixel grid's Nyquist frequency; longer baselines are left out, CLEAN cannot hold them",
     )
     robust: float = Field(0.5, ge=-2, le=2, description="Briggs robustness")
+    average_hz: Positive | None = Field(
+        1e6,
+        description="Hz; channels that touch are averaged to at most this before gridding: four of the telescope's make a "
+        "gridding three times faster and take 0.2 and 0.4 % off a restored source where the beam is 50 and 20 %; null: none",
+    )
+    average_s: Positive | None = Field(
+        None,
+        description="s; integrations likewise; null: none, since two of the telescope's would take 1.2 % off a restored source at the 20 % response",
+    )
+    smearing_warn: Fraction = Field(
+        0.03,
+        description="loss of a source's dirty peak by channel width and integration at the field_response of the beam; above, a warning",
+    )
     beam_terms: int = Field(
         4,
         ge=1,

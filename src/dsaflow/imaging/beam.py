@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from dsaflow.config.sections import Image
 
 
-def beam_centres_lm(vis: Visibilities, frame: ApparentFrame, beam: PrimaryBeam) -> NDArray:
-    """Direction cosines of the beam's centre in each integration, shape (n_time, 2).
+def beam_centres_lm(
+    vis: Visibilities, frame: ApparentFrame, beam: PrimaryBeam, time_mjd: NDArray
+) -> NDArray:
+    """Direction cosines of the beam's centre at each time, shape (n_time, 2).
 
     The beam sits at (apparent sidereal time, pointing declination) but for its offset; an instrument that tracks
     (pointing NaN) keeps it at the phase centre.
     """
     if not np.isfinite(vis.pointing_dec_deg):
-        return np.zeros((vis.time_mjd.size, 2))
+        return np.zeros((time_mjd.size, 2))
     site = Site(*vis.site_deg_m)
-    ra, dec = beam_centre_icrs(beam, vis.time_mjd, vis.pointing_dec_deg, site)
+    ra, dec = beam_centre_icrs(beam, time_mjd, vis.pointing_dec_deg, site)
     return frame.cosines(ra, dec)
 
 

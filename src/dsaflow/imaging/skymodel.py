@@ -97,9 +97,9 @@ class BeamModel:
         self._coefficient = (coefficient * spectrum).astype(np.float32)
         self._patterns = [(pattern / floor).astype(np.float32) for pattern in patterns]
 
-    def channels_used(self, block: slice = slice(None)) -> int:
-        """Number of channels with weight."""
-        return int(np.count_nonzero(self._weight[:, block].any(axis=0)))
+    def channels_used(self, block: slice = slice(None)) -> NDArray:
+        """Which of the channels of `block` have weight, bool."""
+        return np.asarray(self._weight[:, block].any(axis=0))
 
     def block_beam(self, block: slice) -> NDArray:
         """Mean beam over all times and the channels of `block`."""

@@ -9,15 +9,22 @@ from numpy.typing import NDArray
 from dsaflow.catalog import Catalog, read_catalog
 from dsaflow.errors import ReasonCode
 from dsaflow.far import FarOptions, far_numbers, subtract_far
-from dsaflow.imaging.beam import DriftBeam, beam_centres_lm, check_field
+from dsaflow.imaging.average import adjacent_groups, smearing_loss
+from dsaflow.imaging.beam import DriftBeam, beam_centres_lm, check_field, field_half_width_rad
 from dsaflow.imaging.clean import CleanResult, deconvolve
 from dsaflow.imaging.frame import ApparentFrame
 from dsaflow.imaging.gridding import Gridder
 from dsaflow.imaging.known import known_sources, within_image
-from dsaflow.imaging.products import SubBand, TileImages, write_images
+from dsaflow.imaging.products import DAY_S, SubBand, TileImages, write_images
 from dsaflow.imaging.restore import Restorer, clipped_rms, fit_beam, noise_map
-from dsaflow.imaging.skymodel import BeamModel
-from dsaflow.imaging.weighting import briggs_weights, parallel_hands, stokes_i, thermal_noise_jy
+from dsaflow.imaging.skymodel import BeamModel, part_edges_hz
+from dsaflow.imaging.weighting import (
+    StokesI,
+    briggs_weights,
+    parallel_hands,
+    stokes_i,
+    thermal_noise_jy,
+)
 from dsaflow.instrument import PrimaryBeam
 from dsaflow.verdict import Gate, Verdict
 from dsaflow.visibilities.container import Visibilities
@@ -70,19 +77,19 @@ def image_visibilities(
     pixel_rad = options.pixel_arcsec * ARCSEC
     frame = ApparentFrame.at(vis.mid_mjd, vis.phase_ra_deg, vis.phase_dec_deg, vis.site_deg_m)
     far = _without_far(vis, options, frame, beam, catalog, default_index)
-    stokes = stokes_i(vis)
+    stokes = _averaged(vis, options)
     weights = briggs_weights(
-        stokes.hands, vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.robust,
+        stokes.hands, stokes.uvw_m, stokes.freq_hz, options.size, pixel_rad, options.robust,
         options.uv_fraction,
     )  # fmt: skip
     weight = weights.sum(axis=1, dtype=float)
-    centres = beam_centres_lm(vis, frame, beam)
+    centres = beam_centres_lm(vis, frame, beam, stokes.time_mjd)
     check_field(beam, centres, vis.freq_hz, options)
     gridder = Gridder(
-        vis.uvw_m, vis.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads,
+        stokes.uvw_m, stokes.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads,
         used=weights > 0,
     )  # fmt: skip
-    drift = DriftBeam(beam, centres, vis.freq_hz, gridder.l, gridder.m)
+    drift = DriftBeam(beam, centres, stokes.freq_hz, gridder.l, gridder.m)
     sky = BeamModel(
         gridder, drift, weight, options.beam_terms, options.channel_blocks,
         options.model_spectral_index,
@@ -99,16 +106,51 @@ def image_visibilities(
                 catalog, frame, sky.reference, pixel_rad, sky.freq_hz, default_index
             )
         clean = deconvolve(gridder, sky, stokes.data, weights, psf, options, threads, known)
-    images = _restore(psf, clean, sky, frame, vis, options)
+    channel_hz = vis.channel_width_hz * stokes.channels
+    images = _restore(psf, clean, sky, frame, channel_hz, options)
     images.numbers = _numbers(images, clean) | {
         "radiometer_jy": thermal_noise_jy(
             weights, stokes.hands, stokes.n_hands, sefd_jy, vis.channel_width_hz, vis.integration_s
         ),
-        "flagged_fraction": 1.0 - float(stokes.hands.mean(dtype=float)),
+        "flagged_fraction": 1.0 - float(stokes.hands.sum(dtype=float)) / (vis.data[..., 0].size),
         "outside_grid_fraction": _outside_fraction(weights, stokes.hands),
+        "averaged_channels": int(stokes.channels.max()),
+        "averaged_integrations": int(stokes.integrations.max()),
+        "smearing_at_edge": _edge_loss(vis, stokes, weights, beam, centres, options),
     }
     images.numbers |= far
     return images
+
+
+def _averaged(vis: Visibilities, options: "Image") -> StokesI:
+    """Stokes I averaged as configured; WSClean reads the Measurement Set's own channels."""
+    if options.engine == "wsclean":
+        return stokes_i(vis)
+    edges = part_edges_hz(vis.freq_hz, options.channel_blocks)
+    return stokes_i(
+        vis,
+        adjacent_groups(vis.freq_hz, vis.channel_width_hz, options.average_hz, edges),
+        adjacent_groups(vis.time_mjd * DAY_S, vis.integration_s, options.average_s),
+    )
+
+
+def _edge_loss(
+    vis: Visibilities,
+    stokes: StokesI,
+    weights: NDArray,
+    beam: PrimaryBeam,
+    centres: NDArray,
+    options: "Image",
+) -> float:
+    """Loss of a source's peak by channel and integration where the beam falls to `field_response`."""
+    extent = vis.integration_s * stokes.integrations, vis.channel_width_hz * stokes.channels
+    mean_hz = float(stokes.freq_hz.mean())
+    away = field_half_width_rad(beam, centres, mean_hz, options.field_response)
+    places = ((away, 0.0), (0.0, away), (0.7 * away, 0.7 * away), (0.7 * away, -0.7 * away))
+    return max(
+        smearing_loss(stokes.uvw_m, stokes.time_mjd * DAY_S, stokes.freq_hz, weights, extent, place)
+        for place in places
+    )
 
 
 def _without_far(
@@ -147,16 +189,14 @@ def _restore(
     clean: CleanResult,
     sky: BeamModel,
     frame: ApparentFrame,
-    vis: Visibilities,
+    channel_hz: NDArray,
     options: "Image",
 ) -> TileImages:
     """Restore the band and each block with the one Gaussian of the whole band's PSF."""
     restoring = fit_beam(psf)
     restore = Restorer(restoring, psf.shape[0])
     box = int(np.ceil(options.noise_box_beams * np.sqrt(restoring.area_pixel)))
-    subbands = [
-        _subband(sky, k, clean, restore, box, vis.channel_width_hz) for k in range(len(sky.blocks))
-    ]
+    subbands = [_subband(sky, k, clean, restore, box, channel_hz) for k in range(len(sky.blocks))]
     return TileImages(
         image=restore(clean.model) + clean.residual,
         residual=clean.residual,
@@ -168,7 +208,7 @@ def _restore(
         frame=frame,
         pixel_rad=options.pixel_arcsec * ARCSEC,
         freq_hz=sky.freq_hz,
-        bandwidth_hz=vis.channel_width_hz * sky.channels_used(),
+        bandwidth_hz=float(channel_hz[sky.channels_used()].sum()),
     )
 
 
@@ -178,10 +218,10 @@ def _subband(
     clean: CleanResult,
     restore: Restorer,
     box: int,
-    channel_width_hz: float,
+    channel_hz: NDArray,
 ) -> SubBand:
     block, residual = sky.blocks[number], clean.block_residuals[number]
-    if not sky.channels_used(block):
+    if not sky.channels_used(block).any():
         return SubBand(residual, residual, residual, float("nan"), 0.0)
     beam = sky.block_beam(block)
     factor, freq_hz = sky.block_factor(block, beam)
@@ -191,7 +231,7 @@ def _subband(
         beam.astype(np.float32),
         noise_map(residual, box),
         freq_hz,
-        channel_width_hz * sky.channels_used(block),
+        float(channel_hz[block][sky.channels_used(block)].sum()),
     )
 
 
@@ -237,6 +277,9 @@ def judge(images: TileImages, options: "Image", provenance: dict[str, Any]) -> V
         Gate.measure(
             "clean_depth", numbers["depth_sigma"], high=2 * options.clean_sigma, unit="sigma",
             failing="warn",
+        ),
+        Gate.measure(
+            "smearing", numbers["smearing_at_edge"], high=options.smearing_warn, failing="warn"
         ),
     ]  # fmt: skip
     verdict = Verdict(gates=gates, numbers=numbers | {"noise_over_radiometer": ratio})

@@ -1,6 +1,7 @@
 """Stokes I visibilities and their imaging weights."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +15,35 @@ _PARALLEL_HANDS = (("XX", "YY"), ("RR", "LL"), ("I",))
 
 @dataclass
 class StokesI:
-    """Total-intensity visibilities.
+    """Total-intensity visibilities, averaged over groups of channels and integrations.
 
     Attributes
     ----------
     data : complex64 ndarray, shape (n_time, n_baseline, n_channel)
-        Mean of the unflagged parallel hands [Jy]; zero where both are flagged.
+        Mean of the unflagged parallel hands [Jy]; zero where all are flagged.
     hands : float32 ndarray, same shape
-        Number of unflagged parallel hands over the number there are: 0, 1/2 or 1.
+        Number of unflagged samples averaged over the number of hands there are: without averaging 0,
+        1/2 or 1. Natural weights.
     n_hands : int
         2 for XX, YY; 1 where only one hand was recorded.
+    uvw_m : ndarray, shape (n_time, n_baseline, 3)
+        Mean over the samples of each baseline.
+    time_mjd : ndarray, shape (n_time,)
+        Mean over the samples.
+    freq_hz : ndarray, shape (n_channel,)
+        Likewise.
+    channels, integrations : int ndarray, shapes (n_channel,), (n_time,)
+        How many with data are in each group.
     """
 
     data: NDArray
     hands: NDArray
     n_hands: int
+    uvw_m: NDArray
+    time_mjd: NDArray
+    freq_hz: NDArray
+    channels: NDArray
+    integrations: NDArray
 
 
 def parallel_hands(polarization: tuple[str, ...]) -> list[int]:
@@ -46,31 +61,79 @@ def parallel_hands(polarization: tuple[str, ...]) -> list[int]:
     raise DataRejected(ReasonCode.UNREADABLE, f"no parallel hands among {polarization}")
 
 
-def stokes_i(vis: Visibilities) -> StokesI:
+def stokes_i(
+    vis: Visibilities, channels: NDArray | None = None, integrations: NDArray | None = None
+) -> StokesI:
     """Average the parallel hands that are not flagged; non-finite data count as flagged.
+
+    Parameters
+    ----------
+    vis : Visibilities
+    channels, integrations : int ndarray, optional
+        First of each group that is averaged, see `dsaflow.imaging.average`; default: no averaging.
+
+    Raises
+    ------
+    DataRejected
+        ALL_FLAGGED, or UNREADABLE (no parallel hand).
 
     Notes
     -----
-    One hand alone measures the I of an unpolarised source with sqrt(2) times the noise: its
-    natural weight is half. One integration at a time, so that no second copy of the data is made.
+    One hand alone measures the I of an unpolarised source with sqrt(2) times the noise: its natural
+    weight is half. All samples of a group count alike, so that its weight is their number. The
+    coordinates are where the samples are in the mean: a baseline's u, v, w over its own, a channel's
+    frequency over all baselines', since the gridder has one list of frequencies. One integration at
+    a time, so that no second copy of the data is made.
     """
     index = parallel_hands(vis.polarization)
-    shape = vis.data.shape[:3]
+    n_time, n_baseline, n_channel = vis.data.shape[:3]
+    channels = np.arange(n_channel) if channels is None else channels
+    integrations = np.arange(n_time) if integrations is None else integrations
+    shape = (len(integrations), n_baseline, len(channels))
     data = np.empty(shape, np.complex64)
     hands = np.empty(shape, np.float32)
-    for t in range(shape[0]):
-        total = np.zeros(shape[1:], np.complex64)
-        count = np.zeros(shape[1:], np.float32)
-        for p in index:
-            value = vis.data[t, ..., p]
-            good = ~vis.flags[t, ..., p] & np.isfinite(value)
-            total += np.where(good, value, 0)
-            count += good
-        data[t] = total / np.maximum(count, 1)
-        hands[t] = count / len(index)
+    of_row = np.zeros((n_time, n_baseline))
+    of_channel = np.zeros(n_channel)
+    for group, (first, end) in enumerate(pairwise([*integrations, n_time])):
+        total = np.zeros((n_baseline, n_channel), np.complex64)
+        count = np.zeros((n_baseline, n_channel), np.float32)
+        for t in range(first, end):
+            for p in index:
+                value = vis.data[t, ..., p]
+                good = ~vis.flags[t, ..., p] & np.isfinite(value)
+                total += np.where(good, value, 0)
+                count += good
+                of_row[t] += np.count_nonzero(good, axis=1)
+        of_channel += count.sum(axis=0, dtype=float)
+        counted = np.add.reduceat(count, channels, axis=1)
+        data[group] = np.add.reduceat(total, channels, axis=1) / np.maximum(counted, 1)
+        hands[group] = counted / len(index)
     if not hands.any():
         raise DataRejected(ReasonCode.ALL_FLAGGED, "every visibility of the tile is flagged")
-    return StokesI(data, hands, len(index))
+    of_time = of_row.sum(axis=1)
+    return StokesI(
+        data,
+        hands,
+        len(index),
+        _group_mean(vis.uvw_m, of_row[..., None], integrations),
+        _group_mean(vis.time_mjd, of_time, integrations),
+        _group_mean(vis.freq_hz, of_channel, channels),
+        np.add.reduceat((of_channel > 0).astype(int), channels),
+        np.add.reduceat((of_time > 0).astype(int), integrations),
+    )
+
+
+def _group_mean(values: NDArray, samples: NDArray, starts: NDArray) -> NDArray:
+    """Mean of `values` over the samples of each group along the first axis; the plain mean without any."""
+    if len(starts) == len(values):
+        return values
+    # differences from the group's first keep the digits of a time in MJD
+    first = np.repeat(values[starts], np.diff([*starts, len(values)]), axis=0)
+    number = np.add.reduceat(samples, starts, axis=0)
+    missing = np.repeat(number == 0, np.diff([*starts, len(values)]), axis=0)
+    counted = np.where(missing, 1.0, samples)
+    mean = np.add.reduceat((values - first) * counted, starts, axis=0)
+    return values[starts] + mean / np.add.reduceat(counted, starts, axis=0)
 
 
 def _cells(uv_m: NDArray, freq_hz: NDArray, cell_lambda: float, half: int) -> NDArray:

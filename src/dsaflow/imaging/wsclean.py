@@ -52,7 +52,7 @@ def run_wsclean(
         )
     if ms_path is None:
         raise EnvironmentProblem("engine wsclean reads a Measurement Set: name its path")
-    used = [k for k, block in enumerate(sky.blocks) if sky.channels_used(block)]
+    used = [k for k, block in enumerate(sky.blocks) if sky.channels_used(block).any()]
     with tempfile.TemporaryDirectory(prefix="dsaflow-wsclean-") as scratch:
         command = [program, *_arguments(sky, options, len(used), scratch, threads), str(ms_path)]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
