@@ -15,7 +15,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
 from dsaflow.errors import ConfigError, DsaflowError
-from dsaflow.fileio import digest, fsync_path, read_json, sha256, write_json
+from dsaflow.fileio import DamagedFile, digest, fsync_path, read_json, sha256, write_json
 from dsaflow.names import parse_group_id
 from dsaflow.verdict import Verdict
 
@@ -294,6 +294,22 @@ def retract(group_id: str, reason: str, published_dir: str | os.PathLike) -> dic
     return tombstone
 
 
+def read_publication(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a ``publication.json``.
+
+    Raises
+    ------
+    DamagedFile
+        It holds no JSON, or lacks what `publish_mosaic` writes.
+    """
+    publication = read_json(path)
+    fields = ("state", "reason", "group_id", "path", "checksums")
+    missing = [f for f in fields if not isinstance(publication, dict) or f not in publication]
+    if missing:
+        raise DamagedFile(f"{path} is damaged, it lacks {', '.join(missing)}")
+    return publication
+
+
 def verify(publication: dict[str, Any] | str | os.PathLike) -> None:
     """Recompute the checksums of a publication.
 
@@ -312,7 +328,7 @@ def verify(publication: dict[str, Any] | str | os.PathLike) -> None:
         publication = (
             {"path": str(path), "checksums": read_json(path / MANIFEST)["checksums"]}
             if path.is_dir()
-            else read_json(path)
+            else read_publication(path)
         )
     if not publication["path"]:
         raise PublicationError(f"not published: {publication['reason']}")

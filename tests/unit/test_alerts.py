@@ -280,6 +280,7 @@ def write_publication(site, state, group_id=GROUP):
     folder = site.folder / "results/mosaics" / group_id
     folder.mkdir(parents=True, exist_ok=True)
     content = {"state": state, "group_id": group_id, "reason": "QA_REJECTED: noise = 3 outside"}
+    content |= {"path": "", "checksums": {}}
     (folder / "publication.json").write_text(json.dumps(content))
 
 

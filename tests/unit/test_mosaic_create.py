@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from dsaflow.config import Config
-from dsaflow.fileio import write_json
+from dsaflow.fileio import DamagedFile, write_json
 from dsaflow.names import product
 from dsaflow.planning.requests import read_requests, withdraw_request
 from dsaflow.publish import PublicationError, publish_mosaic, retract
@@ -146,6 +146,17 @@ def test_a_damaged_publication_is_not_taken_for_published(site):
         with pytest.raises(PublicationError, match=r"noise\.fits is missing"):
             look()
     assert site.runs() == []
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"state": "published"}'])
+def test_a_publication_without_its_fields_is_told_as_damaged(site, content):
+    mosaic = site.resolve()
+    site.judge(mosaic.group_id, Verdict())
+    path = Path(product("publication", site.config.paths.results, group_id=mosaic.group_id))
+    path.write_text(content)
+    for look in (mosaics.published, mosaics.outcome):
+        with pytest.raises(DamagedFile, match=r"publication\.json is damaged, it lacks"):
+            look(site.config, mosaic.group_id)
 
 
 def test_a_rejected_mosaic_is_tried_again_and_its_gates_are_told(site):

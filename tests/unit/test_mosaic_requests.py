@@ -15,7 +15,7 @@ from dsaflow.config import Config
 from dsaflow.errors import ConfigError, EnvironmentProblem
 from dsaflow.geometry import meridian_icrs
 from dsaflow.instrument import INTEGRATION_S, TILE_S
-from dsaflow.names import parse_group_id, raw_name, tile_id
+from dsaflow.names import parse_group_id, product, raw_name, tile_id
 from dsaflow.planning import Plan, PlannedTile, frozen_plan, make_plan
 from dsaflow.planning.requests import (
     NoTransit,
@@ -402,6 +402,14 @@ def test_transits_are_listed_with_data_or_not_and_the_next_one(config):
     times = [r["transit_mjd"] for r in rows]
     assert times == pytest.approx([*nights, nights[3] + SIDEREAL_D], abs=1e-5)
     assert rows[3]["group_id"] == resolve(config, calibrator="3C138").group_id
+    damaged = Path(product("publication", config.paths.results, group_id=rows[0]["group_id"]))
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}")
+    first, *others = transits(config, "3C138", now_s)
+    assert (first["status"], first["state"]) == ("ready", "damaged")
+    assert "it lacks state" in first["reason"]
+    assert others == rows[1:]
+    damaged.unlink()
     everyone = transits(config, now_s=now_s)
     assert {"3C138"} < {r["calibrator"] for r in everyone}
     assert [r for r in everyone if r["calibrator"] == "3C138"] == rows

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from dsaflow.fileio import read_json
 from dsaflow.names import candidate_id, parse_raw_name
+from dsaflow.publish import read_publication
 from dsaflow.runs.processes import start_ticks
 from dsaflow.runs.record import Record
 from dsaflow.runs.states import ErrorClass, State
@@ -80,7 +80,7 @@ def withheld(config: "Config", since_s: float) -> list[Finding]:
         if changed_s < since_s:
             continue
         try:
-            publication = read_json(path)
+            publication = read_publication(path)
         except ValueError:  # whoever asks for this mosaic is told; it must not hide the others
             continue
         if publication["state"] == "withheld":

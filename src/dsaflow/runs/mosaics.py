@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dsaflow.errors import ConfigError, DsaflowError
-from dsaflow.fileio import exclusive, read_json
+from dsaflow.fileio import exclusive
 from dsaflow.geometry import meridian_icrs
 from dsaflow.instrument import TILE_S
 from dsaflow.names import product
@@ -24,7 +24,7 @@ from dsaflow.planning.requests import (
     tiles_in,
     withdraw_request,
 )
-from dsaflow.publish import find_tombstone, verify
+from dsaflow.publish import find_tombstone, read_publication, verify
 from dsaflow.runs import launch
 from dsaflow.runs.record import Record, Row
 from dsaflow.runs.states import LIVE, State
@@ -314,7 +314,7 @@ def published(config: "Config", group_id: str) -> dict[str, Any] | None:
     path = Path(product("publication", config.paths.results, group_id=group_id))
     if not path.exists() or find_tombstone(config.paths.published, group_id) is not None:
         return None
-    publication = read_json(path)
+    publication = read_publication(path)
     if publication["state"] != "published":
         return None
     verify(publication)
@@ -341,7 +341,7 @@ def outcome(config: "Config", group_id: str) -> dict[str, Any]:
         return {"state": "retracted", "reason": tombstone["reason"], "path": "", "gates": []}
     if not path.exists():
         return {"state": "", "reason": "", "path": "", "gates": []}
-    publication = read_json(path)
+    publication = read_publication(path)
     if publication["state"] == "published":
         verify(publication)
     gates = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsaflow.errors import ConfigError, EnvironmentProblem
-from dsaflow.fileio import read_json
+from dsaflow.fileio import DamagedFile
 from dsaflow.names import product
 from dsaflow.planning import CalibratorList, Plan, load_calibrators, make_plan
 from dsaflow.planning.make import reachable
@@ -21,6 +21,7 @@ from dsaflow.planning.requests import (
     make_request,
     transit_windows,
 )
+from dsaflow.publish import read_publication
 from dsaflow.runs.times import mjd_of, utc_text
 from dsaflow.transit import next_transit_mjd
 
@@ -237,13 +238,14 @@ def _possible(plan: Plan, config: "Config", window: Window) -> dict[str, Any]:
     mosaic, reason = make_request(plan, config, window)
     if mosaic is None:
         return {"status": "waiting" if reason.startswith("waiting") else "few", "reason": reason}
+    row = {"status": "ready", "tiles": len(mosaic.tiles), "group_id": mosaic.group_id}
     publication = Path(product("publication", config.paths.results, group_id=mosaic.group_id))
-    return {
-        "status": "ready",
-        "tiles": len(mosaic.tiles),
-        "group_id": mosaic.group_id,
-        "state": read_json(publication)["state"] if publication.exists() else "",
-    }
+    if publication.exists():
+        try:
+            row["state"] = read_publication(publication)["state"]
+        except DamagedFile as error:  # the other transits are none the worse for it
+            row |= {"state": "damaged", "reason": str(error)}
+    return row
 
 
 def _next(ra_deg: float, dec_deg: float, now_mjd: float) -> float:
