@@ -256,6 +256,10 @@ class Variability(Section):
     known_radius_arcsec: Positive = Field(
         30.0, description="arcsec; a source this near to a known variable is it"
     )
+    efficiency_table: str = Field(
+        "",
+        description="efficiency.parquet of `dsaflow ese characterise`, quoted beside each candidate; empty: not quoted",
+    )
     max_plots: int = Field(50, ge=0, description="candidates that get a plot, by rank")
 
 
