@@ -20,6 +20,8 @@ _SIZES = (0.5, 1.0, 2.0)
 _START_STRETCHES = (0.7, 1.0, 1.4)
 # A measurement this far from both hypotheses is interference in one sub-band, not a colour.
 _REJECT_SIGMA = 5.0
+# More of them than this share are no accidents: neither hypothesis has the event's shape.
+MOST_REJECTED = 0.03
 
 # Dips in every sub-band, shape (n_band, n_epoch), from phase, amplitude and strength.
 BandDips = Callable[[np.ndarray, float, float], np.ndarray]
@@ -175,7 +177,7 @@ def measure_chromaticity(
     lens, plain = (_best_fit(data, *start, source_size, frozen) for frozen in (False, True))
     better = lens if lens.chi2 < plain.chi2 else plain
     far = np.abs(data.root_weight * (data.curve - better.model)) > _REJECT_SIGMA
-    if far.any():
+    if 0 < far.sum() <= MOST_REJECTED * (data.root_weight > 0).sum():
         data.root_weight = np.where(far, 0.0, data.root_weight)
         lens, plain = (_best_fit(data, *start, source_size, frozen) for frozen in (False, True))
     result.lens_depth = fit_depths(lens.model, variance, dip)[0]

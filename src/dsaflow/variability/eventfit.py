@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsaflow.variability.chromatic import BandData, EventFit, fit_event, lens_dips
+from dsaflow.variability.chromatic import MOST_REJECTED, BandData, EventFit, fit_event, lens_dips
 from dsaflow.variability.lenstable import MAX_STRENGTH, LensTable, lens_table
 from dsaflow.variability.templates import Shape
 
@@ -118,9 +118,10 @@ def fit_times(
     dip = shape((mjd - times.mid_mjd) / times.duration_days)
     model = times.baseline * (1 - times.depth * dip)
     far = np.abs(curve - model) > _REJECT_SIGMA * np.sqrt(noise.variance + noise.red)
-    kept = seen & ~(far & (np.abs(dip) <= _OUTSIDE_LEVEL))
-    if kept.sum() == seen.sum():
+    bad = seen & far & (np.abs(dip) <= _OUTSIDE_LEVEL)
+    if not 0 < bad.sum() <= max(1, MOST_REJECTED * seen.sum()):
         return times
+    kept = seen & ~bad
     data = _Whitened(curve[kept], noise.variance[kept], mjd[kept], noise, drift_per_year)
     return _mean_event(data, shape, mid_mjd, duration_days)
 
