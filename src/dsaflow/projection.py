@@ -37,6 +37,8 @@ class SinGrid:
         Pixel increments (CDELT): `dx_deg` is negative where east is left.
     shape : tuple of int
         (ny, nx).
+    slant : tuple of float
+        (xi, eta) of the slanted projection (PV2_1, PV2_2).
 
     Notes
     -----
@@ -51,10 +53,11 @@ class SinGrid:
     dx_deg: float
     dy_deg: float
     shape: tuple[int, int]
+    slant: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def from_header(cls, header: Any) -> "SinGrid":
-        """Read from a FITS header that `is_plain_sin` accepts."""
+        """Read from a FITS header that `is_sin` accepts."""
         return cls(
             float(header["CRVAL1"]),
             float(header["CRVAL2"]),
@@ -63,6 +66,7 @@ class SinGrid:
             float(header["CDELT1"]),
             float(header["CDELT2"]),
             (int(header["NAXIS2"]), int(header["NAXIS1"])),
+            (float(header.get("PV2_1", 0.0)), float(header.get("PV2_2", 0.0))),
         )
 
     def cards(self) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class SinGrid:
             "CUNIT2": "deg",
             "RADESYS": "ICRS",
             "EQUINOX": 2000.0,
-        }
+        } | {key: value for key, value in zip(("PV2_1", "PV2_2"), self.slant, strict=True) if value}
 
     def world_to_pixel(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray, NDArray]:
         """Pixel coordinates (x, y), 0-based; NaN on the far side of the sky."""
@@ -90,6 +94,9 @@ class SinGrid:
         north = np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(offset)
         towards = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(offset)
         far = towards <= 0
+        if self.slant != (0.0, 0.0):
+            east = east + self.slant[0] * (1 - towards)
+            north = north + self.slant[1] * (1 - towards)
         x = self.x0 + np.degrees(east) / self.dx_deg
         y = self.y0 + np.degrees(north) / self.dy_deg
         return np.where(far, np.nan, x), np.where(far, np.nan, y)
@@ -98,12 +105,28 @@ class SinGrid:
         """ICRS right ascension in [0, 360) and declination [deg]; NaN off the sky."""
         east = np.radians((np.asarray(x, float) - self.x0) * self.dx_deg)
         north = np.radians((np.asarray(y, float) - self.y0) * self.dy_deg)
-        square = 1 - east**2 - north**2
-        towards = np.sqrt(np.where(square > 0, square, np.nan))
+        if self.slant == (0.0, 0.0):
+            square = 1 - east**2 - north**2
+            towards = np.sqrt(np.where(square > 0, square, np.nan))
+        else:
+            towards, east, north = self._upright(east, north)
         dec0 = np.radians(self.dec_deg)
         dec = np.arcsin(np.clip(north * np.cos(dec0) + towards * np.sin(dec0), -1, 1))
         ra = np.arctan2(east, towards * np.cos(dec0) - north * np.sin(dec0))
         return np.mod(self.ra_deg + np.degrees(ra), 360.0), np.degrees(dec)
+
+    def _upright(self, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Direction cosines towards the centre, east and north of slanted plane coordinates.
+
+        The nearer root of (x - xi s)^2 + (y - eta s)^2 + (1 - s)^2 = 1 for s = 1 - towards, in the form that
+        keeps its digits where s is small.
+        """
+        xi, eta = self.slant
+        a, b, c = 1 + xi**2 + eta**2, 1 + x * xi + y * eta, x**2 + y**2
+        square = b**2 - a * c
+        below = b + np.sqrt(np.where(square > 0, square, np.nan))
+        sunk = c / below
+        return 1 - sunk, x - xi * sunk, y - eta * sunk
 
 
 class WcsGrid:
@@ -126,13 +149,13 @@ class WcsGrid:
         return np.mod(ra, 360.0), dec
 
 
-def is_plain_sin(header: Any) -> bool:
-    """Whether the header is an unrotated, unslanted RA---SIN, DEC--SIN grid."""
+def is_sin(header: Any) -> bool:
+    """Whether the header is an unrotated RA---SIN, DEC--SIN grid, slanted or not."""
     return (
         header.get("CTYPE1") == "RA---SIN"
         and header.get("CTYPE2") == "DEC--SIN"
         and float(header.get("LONPOLE", 180.0)) == 180.0
-        and all(float(header.get(key, 0.0)) == 0.0 for key in ("CROTA2", "PV2_1", "PV2_2"))
+        and float(header.get("CROTA2", 0.0)) == 0.0
         and all(float(header.get(f"PC{i}_{j}", i == j)) == (i == j) for i in (1, 2) for j in (1, 2))
         and "CD1_1" not in header
     )
@@ -146,7 +169,7 @@ def grid_of(header: Any) -> Grid:
     DataRejected
         HEADER_MISMATCH where the header has no celestial coordinates.
     """
-    if is_plain_sin(header):
+    if is_sin(header):
         return SinGrid.from_header(header)
     if not str(header.get("CTYPE1", "")).startswith("RA--"):
         raise DataRejected(

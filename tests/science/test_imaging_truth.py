@@ -211,6 +211,31 @@ def test_one_source_at_the_flank(repository, w_sign):
     assert (abs(ratio - 1) < 0.002 and offset < 0.01) == (w_sign == 1), (ratio, offset)
 
 
+@pytest.mark.slow
+def test_an_image_in_the_arrays_plane(bright):
+    sky, vis, upright = bright
+    images = image_visibilities(vis, OPTIONS.model_copy(update={"slant": True}), BEAM, SEFD_JY)
+    header = tile_header(images, vis, {})
+    # zenith distance 21 deg on the meridian: the tangent is the slant, and moves a source at 2 deg by 48 arcsec
+    slope = np.tan(np.radians(SITE[1] - POINTING_DEG))
+    assert (header["PV2_1"], header["PV2_2"]) == pytest.approx((0, slope), abs=0.02)
+    found = measure(images, vis, sky)
+    strong = found[:, 3] > 0.05
+    noise = images.numbers["noise_jy"] / found[:, 3]
+    assert np.all((np.abs(found[:, 0] - 1) < 0.005 + 3.3 * noise)[strong]), found[strong]
+    assert np.all(np.abs(found[strong, 1:3]) < 0.1), found[strong]
+    assert np.all(np.abs(np.median(found[:, 1:3], axis=0)) < 0.03)
+    assert images.numbers["noise_jy"] < 1.05 * upright.numbers["noise_jy"]
+    x, y = np.random.default_rng(1).integers(0, OPTIONS.size, (2, 100))
+    weights = sample_weights(vis, OPTIONS)
+    beams = (
+        apparent_beam(vis.time_mjd, vis.freq_hz, *place)
+        for place in zip(*WCS(header).all_pix2world(x, y, 0), strict=True)
+    )
+    truth = np.array([np.average(beam, weights=weights) for beam in beams])
+    assert np.abs(images.beam[y, x] - truth).max() < 1e-4
+
+
 def test_reference_beam_against_brute_force(bright):
     _, vis, images = bright
     wcs = WCS(tile_header(images, vis, {}))

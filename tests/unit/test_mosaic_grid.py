@@ -23,14 +23,14 @@ from dsaflow.projection import (
     beam_covariance,
     beam_of_covariance,
     grid_of,
-    is_plain_sin,
+    is_sin,
 )
 
 PIXEL_DEG = 8 / 3600
 
 
-def grid(ra_deg, dec_deg, n=600, pixel_deg=PIXEL_DEG):
-    return SinGrid(ra_deg, dec_deg, n / 2, n / 2, -pixel_deg, pixel_deg, (n, n))
+def grid(ra_deg, dec_deg, n=600, pixel_deg=PIXEL_DEG, slant=(0.0, 0.0)):
+    return SinGrid(ra_deg, dec_deg, n / 2, n / 2, -pixel_deg, pixel_deg, (n, n), slant)
 
 
 def header_of(sin):
@@ -40,10 +40,11 @@ def header_of(sin):
 
 
 @pytest.mark.parametrize("centre", [(0.1, 16.1), (359.9, 54.6), (123.4, -5.0), (200.0, 89.0)])
-def test_sin_grid_is_astropy_s(centre):
-    sin = grid(*centre, n=4000)
+@pytest.mark.parametrize("slant", [(0.0, 0.0), (0.003, 0.385), (-0.02, -1.5)])
+def test_sin_grid_is_astropy_s(centre, slant):
+    sin = grid(*centre, n=4000, slant=slant)
     header = header_of(sin)
-    assert is_plain_sin(header)
+    assert is_sin(header)
     wcs = WCS(header)
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 4000, (2, 500))

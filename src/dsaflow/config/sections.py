@@ -301,6 +301,10 @@ class Image(Section):
         0.03,
         description="loss of a source's dirty peak by channel width and integration at the field_response of the beam; above, a warning",
     )
+    slant: bool = Field(
+        False,
+        description="image in the plane of the array (FITS: SIN with PV2_1, PV2_2), which leaves little w to the gridder; not with wsclean",
+    )
     beam_terms: int = Field(
         4,
         ge=1,

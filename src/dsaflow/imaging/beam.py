@@ -1,5 +1,6 @@
 """The primary beam of a tile: its mean over the integrations and channels in the image."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,8 @@ class DriftBeam:
     freq_hz : ndarray, shape (n_channel,)
     l, m : ndarray, shapes (n_x,), (n_y,)
         Direction cosines of the image's columns and rows.
+    directions : callable, optional
+        From the image's cosines to true ones, `ApparentFrame.directions`.
     nodes : int
         Chebyshev nodes an axis.
 
@@ -74,11 +77,13 @@ class DriftBeam:
         freq_hz: NDArray,
         l: NDArray,  # noqa: E741
         m: NDArray,
+        directions: Callable[[NDArray, NDArray], tuple[NDArray, NDArray]] | None = None,
         nodes: int = 40,
     ) -> None:
         x_nodes, self._to_x = _chebyshev(nodes, l.min(), l.max(), l)
         y_nodes, self._to_y = _chebyshev(nodes, m.min(), m.max(), m)
-        self._node_sines = sine_separation(x_nodes[None, :], y_nodes[:, None], centre_lm)
+        grid = x_nodes[None, :], y_nodes[:, None]
+        self._node_sines = sine_separation(*(directions(*grid) if directions else grid), centre_lm)
         self._sine = np.linspace(0.0, min(self._node_sines.max() * 1.001, 1.0), self.TABLE)
         self._beam, self._freq_hz = beam, freq_hz
         self._power = beam.power(np.arcsin(self._sine)[:, None], freq_hz[None, :])

@@ -100,9 +100,10 @@ def deconvolve(
     The first CLEAN ends at `clean_sigma`, the second at `mask_sigma`. Driven from Python, radler's own
     automatic mask lacks the components just found: the mask of the second run is made here (pixels with
     components and known sources, grown by one). A perform after which the residual's rms is larger (a
-    minor loop can diverge) is taken back, and repeated to a lesser depth.
+    minor loop can diverge) is taken back, and repeated to a lesser depth. On a slanted image the residual
+    lacks what is left of w until the second run: five times faster, and then made good.
     """
-    state = _State(gridder.image(data, weights), data)
+    state = _State(gridder.image(data, weights, exact=False), data, exact=not gridder.slanted)
     gain = min(options.major_gain, max(1.0 - CYCLE_FACTOR * largest_sidelobe(psf), LEAST_GAIN))
     placed = np.zeros_like(state.model)
     if known is not None and options.place_sigma is not None:
@@ -114,6 +115,9 @@ def deconvolve(
     with tempfile.TemporaryDirectory(prefix="dsaflow-clean-") as scratch:
         for sigma, masked in ((options.clean_sigma, False), (options.mask_sigma, True)):
             settings = _settings(options, psf.shape[0], gridder.pixel_rad, sigma, threads)
+            if masked and not state.exact:
+                state.exact = True
+                _regrid(state, gridder, sky, data, weights)
             if masked:
                 mask = state.model != placed
                 if known is not None:
@@ -154,17 +158,18 @@ def deconvolve(
 class _State:
     """Images and residual visibilities that a deconvolution works on."""
 
-    def __init__(self, dirty: NDArray, data: NDArray) -> None:
+    def __init__(self, dirty: NDArray, data: NDArray, exact: bool) -> None:
         self.residual, self.model, self.vis = dirty, np.zeros_like(dirty), data
         self.iterations = self.majors = 0
+        self.exact = exact
 
 
 def _regrid(
     state: _State, gridder: Gridder, sky: BeamModel, data: NDArray, weights: NDArray
 ) -> None:
     """Make the residual of the model anew (radler keeps views of both images)."""
-    state.vis = sky.subtract(data, state.model)
-    state.residual[:] = gridder.image(state.vis, weights)
+    state.vis = sky.subtract(data, state.model, state.exact)
+    state.residual[:] = gridder.image(state.vis, weights, exact=state.exact)
     state.majors += 1
 
 

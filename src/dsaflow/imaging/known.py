@@ -75,7 +75,7 @@ def _pixels(
     catalog: Catalog, frame: ApparentFrame, size: int, pixel_rad: float
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Column and row of each source, and whether they are in the image."""
-    cosines = frame.cosines(catalog.ra_deg, catalog.dec_deg) / pixel_rad
+    cosines = frame.on_image(catalog.ra_deg, catalog.dec_deg) / pixel_rad
     x = size // 2 - cosines[:, 0]
     y = size // 2 + cosines[:, 1]
     return x, y, (x > -0.5) & (x < size - 0.5) & (y > -0.5) & (y < size - 0.5)

@@ -131,6 +131,8 @@ def tile_header(images: TileImages, vis: Visibilities, provenance: dict[str, Any
     for key, value, comment in cards:
         if not (isinstance(value, float) and not np.isfinite(value)):
             header[key] = (value, comment)
+    for key, value in images.frame.slant_cards().items():
+        header[key] = (value, "slant of the array's plane")
     for key, (card, comment) in PROVENANCE_CARDS.items():
         if isinstance(provenance.get(key), (str, int, float)):
             header[card] = (provenance[key], comment)

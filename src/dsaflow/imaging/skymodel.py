@@ -115,12 +115,12 @@ class BeamModel:
         spectrum = (freq_hz / self.freq_hz) ** self._index
         return spectrum * beam / self._floor, freq_hz
 
-    def subtract(self, data: NDArray, model: NDArray) -> NDArray:
+    def subtract(self, data: NDArray, model: NDArray, exact: bool = True) -> NDArray:
         """Data minus the visibilities of `model` (apparent Jy/pixel at the reference beam)."""
         residual = data.copy()
         if model.any():
             for coefficient, pattern in zip(self._coefficient, self._patterns, strict=True):
-                part = self._gridder.visibilities(model * pattern)
+                part = self._gridder.visibilities(model * pattern, exact)
                 part *= coefficient[:, None, :]
                 residual -= part
         return residual

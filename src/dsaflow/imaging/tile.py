@@ -85,11 +85,13 @@ def image_visibilities(
     weight = weights.sum(axis=1, dtype=float)
     centres = beam_centres_lm(vis, frame, beam, stokes.time_mjd)
     check_field(beam, centres, vis.freq_hz, options)
+    if options.slant and options.engine != "wsclean":
+        frame = frame.slanted(stokes.uvw_m, np.count_nonzero(weights, axis=-1) > 0)
     gridder = Gridder(
         stokes.uvw_m, stokes.freq_hz, options.size, pixel_rad, options.gridding_accuracy, threads,
-        used=weights > 0,
+        frame.slant, used=weights > 0,
     )  # fmt: skip
-    drift = DriftBeam(beam, centres, stokes.freq_hz, gridder.l, gridder.m)
+    drift = DriftBeam(beam, centres, stokes.freq_hz, gridder.l, gridder.m, frame.directions)
     sky = BeamModel(
         gridder, drift, weight, options.beam_terms, options.channel_blocks,
         options.model_spectral_index,
