@@ -25,8 +25,8 @@ MAPS = ("image", "noise", "weight", "coverage", "subbands", "tiles")
 VERDICTS = ("convert", "flag", "gains", "calibrated", "tile")
 
 
-def bench_config(full: bool, folder: Path, tiles: int = 1) -> dict:
-    """Demo or default configuration with a calibrator's transit tile and its neighbours."""
+def bench_config(full: bool, folder: Path, tiles: int = 1, options: dict | None = None) -> dict:
+    """Demo or default configuration with a calibrator's transit tile and its neighbours; `options` override it."""
     content = {} if full else yaml.safe_load((REPOSITORY / "config" / "demo.yaml").read_text())
     results = folder / "results"
     content["paths"] = {
@@ -43,6 +43,8 @@ def bench_config(full: bool, folder: Path, tiles: int = 1) -> dict:
         **content.get("simulate", {}), **size, "n_epochs": 1, "n_tiles": tiles, "full_array_tiles": [],
         "event": {"peak_epoch": 0.0},
     }  # fmt: skip
+    for section, keys in (options or {}).items():
+        content[section] = {**content.get(section, {}), **keys}
     return content
 
 
@@ -250,13 +252,21 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=1, help="odd; the middle one is the transit's")
     parser.add_argument("--threads", type=int, default=1, help="threads of the gridder")
     parser.add_argument(
-        "--limit-s", type=float, default=900.0, help="CPU s; a stage is stopped then"
+        "--limit-s", type=float, default=1200.0, help="CPU s; a stage is stopped then"
     )
     parser.add_argument("--limit-gb", type=float, default=12.0, help="GiB; likewise")
     parser.add_argument(
         "--start", choices=STAGES, default=STAGES[0], help="first stage, with what --folder holds"
     )
     parser.add_argument("--tile", type=int, help="of --start; default: the transit's")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=STAGES,
+        default=STAGES,
+        help="these stages, with what --folder holds",
+    )
+    parser.add_argument("--options", type=Path, help="YAML of configuration keys that differ")
     parser.add_argument(
         "--profile", action="store_true", help="leave <stage>-<tile>.prof in --folder"
     )
@@ -280,7 +290,8 @@ def main() -> None:
 def run(options: argparse.Namespace, folder: Path) -> None:
     """Measure the stages one after the other; stop where one leaves nothing for the next."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = bench_config(options.full, folder, options.tiles)
+    changed = yaml.safe_load(options.options.read_text()) if options.options else {}
+    content = bench_config(options.full, folder, options.tiles, changed)
     (folder / "config.json").write_text(json.dumps(content))
     size = "Full-size" if options.full else "Demo-size"
     print(f"{size}, {options.tiles} tile(s), {options.threads} thread(s) in the gridder")
@@ -292,6 +303,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     todo = steps(options.tiles)
     tile = options.tiles // 2 if options.tile is None else options.tile
     for stage, number in todo[todo.index((options.start, tile)) :]:
+        if stage not in options.only:
+            continue
         command = [sys.executable, __file__, "--stage", stage, "--folder", str(folder)]
         command += ["--tile", str(number), "--threads", str(options.threads)]
         command += ["--profile"] if options.profile else []
