@@ -22,6 +22,7 @@ include: "rules/qa.smk"
 include: "rules/publish.smk"
 include: "rules/photometry.smk"
 include: "rules/variability.smk"
+include: "rules/characterise.smk"
 include: "rules/report.smk"
 
 
@@ -33,6 +34,7 @@ localrules:
     mosaics,
     photometry,
     simulation,
+    ese_completeness,
 
 
 rule all:

@@ -65,8 +65,14 @@ PRODUCTS: dict[str, str] = {
     "metrics": "variability/{strip}/metrics.parquet",
     "ese_candidates": "variability/{strip}/ese_candidates.parquet",
     "ese_candidates_ecsv": "variability/{strip}/ese_candidates.ecsv",
+    "ese_candidates_votable": "variability/{strip}/ese_candidates.vot",
     "candidate_plots": "variability/{strip}/candidates",
     "variability_verdict": "variability/{strip}/variability.json",
+    "ese_characterisation": "variability/{strip}/ese/ese.json",
+    "ese_bounds": "variability/{strip}/ese/bounds.ecsv",
+    "figure_ese_false_alarms": "variability/{strip}/ese/false_alarms.png",
+    "figure_ese_recovery": "variability/{strip}/ese/recovery.png",
+    "figure_ese_scintillators": "variability/{strip}/ese/scintillators.png",
 }
 
 WILDCARD_PATTERNS = {

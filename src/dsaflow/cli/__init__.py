@@ -114,7 +114,7 @@ def validate(
     typer.echo(f"figure: {figure}")
 
 
-for _name in ("runs", "mosaic", "show", "serve", "operate"):
+for _name in ("runs", "mosaic", "show", "serve", "operate", "ese"):
     import_module(f"dsaflow.cli.{_name}").register(app)
 
 

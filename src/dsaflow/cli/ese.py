@@ -1,0 +1,72 @@
+"""Commands: ese characterise."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsaflow.cli.common import (
+    ConfigOption,
+    JsonOption,
+    ProfileOption,
+    load_setup,
+    print_json,
+    print_table,
+    say,
+)
+
+app = typer.Typer(no_args_is_help=True, help="The search for extreme scattering events.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep the name of a single command."""
+
+
+@app.command()
+def characterise(
+    out: Annotated[Path, typer.Option(help="folder for tables and figures")] = Path("ese"),
+    seasons: Annotated[int, typer.Option(min=1, help="event-free seasons, at least")] = 12000,
+    events: Annotated[int, typer.Option(min=1, help="in each cell that has a bound")] = 200,
+    grid: Annotated[int, typer.Option(min=0, help="events in each cell of the grid")] = 0,
+    longest_days: Annotated[
+        int, typer.Option(min=120, help="d; longest season that events are injected into")
+    ] = 1095,
+    seed: Annotated[int, typer.Option(min=0, help="of everything random")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    threshold: Annotated[
+        float | None, typer.Option(help="ln LR; default: the lowest that holds the rate")
+    ] = None,
+    observed: Annotated[
+        Path | None, typer.Option(help="light_curves.parquet to inject events into, too")
+    ] = None,
+    configfile: ConfigOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure detection efficiency and false alarms of the search on simulated seasons.
+
+    Ends with exit code 1 where a bound is not met; with few seasons that of the false alarms cannot
+    be (1.2 million are needed).
+    """
+    from dsaflow.characterise.run import Size, characterise
+
+    options = load_setup(configfile, profile).config.variability
+    size = Size(seasons, events, grid, longest_days, workers)
+    result = characterise(out, options, size, seed, threshold, observed)
+    if as_json:
+        print_json(result)
+    else:
+        print_table(
+            "Bounds",
+            ["what", "bound", "measured", "met"],
+            [[r["what"], r["bound"], r["measured"], "yes" if r["met"] else "no"]
+             for r in result["bounds"]],
+        )  # fmt: skip
+        say(f"threshold: ln LR > {result['threshold_ln_lr']:.1f}; tables and figures: {out}")
+    raise typer.Exit(0 if all(row["met"] for row in result["bounds"]) else 1)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add this module's commands."""
+    parent.add_typer(app, name="ese")
