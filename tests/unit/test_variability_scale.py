@@ -94,3 +94,119 @@ def test_excess_variance_recovers_what_was_added() -> None:
     quiet = rng.standard_normal(variance.shape) * np.sqrt(variance)
     found = excess_variance(quiet, variance, np.ones(variance.shape, bool), 2.0, 0)
     assert (found > 0).mean() < 0.05
+
+
+def field(
+    rng: np.random.Generator, gradient: np.ndarray, n_source: int = 120, snr: float = 60
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fluxes with a gain of its own at each place: offsets of up to 6 deg by 1.5 deg."""
+    n_epoch = len(gradient)
+    offset = rng.uniform(-1, 1, (n_source, 2)) * [6.0, 1.5]
+    gain = np.exp(0.05 * rng.standard_normal(n_epoch)) * (1 + np.outer(offset[:, 0] / 6, gradient))
+    error = np.full((n_source, n_epoch), 1 / snr)
+    return gain + error * rng.standard_normal(gain.shape), error, gain, offset
+
+
+def fit_field(flux: np.ndarray, error: np.ndarray, offset: np.ndarray, **more) -> EpochScale:
+    every = np.ones(len(flux), bool)
+    calibration = np.full(flux.shape[1], 0.02)
+    return fit_epoch_scale(flux, error, every, calibration, offset_deg=offset, **more)
+
+
+@pytest.mark.parametrize("case", ["flat", "every", "one"])
+def test_a_gradient_is_fitted_where_there_is_one(case: str) -> None:
+    rng = np.random.default_rng(21)
+    other, pulls_of = 0, []
+    for _ in range(12):
+        gradient = 0.04 * rng.standard_normal(24) if case == "every" else np.zeros(24)
+        if case == "one":
+            gradient[7] = 0.06  # from the centre to the edge, 6 standard errors of the slope
+        flux, error, gain, offset = field(rng, gradient)
+        scale = fit_field(flux, error, offset)
+        other += (scale.order != (np.ones(24) if case == "every" else gradient != 0)).sum()
+        ratio = np.log(scale.source_scale / gain)
+        ratio -= ratio.mean(axis=1, keepdims=True)
+        pulls_of.append(ratio / scale.source_scale_err)
+    # an epoch of a flat survey gets a term of its own by chance once in thousands
+    assert other <= 2
+    # 288 independent errors (all sources of an epoch share one): the width to 4 %, 4 of these
+    assert np.std(pulls_of) == pytest.approx(1.0, abs=0.17)
+
+
+def test_covariance_of_the_terms() -> None:
+    """Errors of the scale at two places, and what they have in common, over 600 epochs."""
+    rng = np.random.default_rng(22)
+    collected = []
+    for _ in range(25):
+        flux, error, gain, offset = field(rng, 0.03 * rng.standard_normal(24))
+        offset[0], offset[1] = (6, 1.5), (-6, -1.5)
+        gain[:2] = gain[0] / gain[0].mean()  # two places that no source marks
+        flux[:2] = np.nan
+        scale = fit_field(flux, error, offset, order=np.ones(24, int))
+        true = np.linalg.lstsq(scale.basis[2:], np.log(gain[2:]), rcond=None)[0].T
+        wrong = scale.theta - true
+        wrong -= wrong.mean(axis=0)  # a convention; takes 1 / 24 of the variance
+        whitened = np.linalg.solve(np.linalg.cholesky(scale.covariance), wrong[..., None])
+        collected.append(whitened[..., 0] * np.sqrt(24 / 23))
+        corner = np.einsum("j,ejk,k->e", scale.basis[0], scale.covariance, scale.basis[0])
+        np.testing.assert_allclose(np.sqrt(corner), scale.source_scale_err[0], rtol=1e-9)
+    z = np.concatenate(collected)
+    covariance = z.T @ z / len(z)
+    # 600 epochs: each entry to 0.06 (diagonal) and 0.04; 4 of these
+    assert np.abs(np.diag(covariance) - 1).max() < 0.24
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.16
+
+
+def test_leaving_out_is_as_fitting_without() -> None:
+    rng = np.random.default_rng(23)
+    flux, error, _, offset = field(rng, 0.03 * rng.standard_normal(24), n_source=40)
+    error[0] /= 20
+    flux[0] = flux[0].mean() * np.where(np.arange(24) // 6 == 2, 0.97, 1.0)
+    every = fit_field(flux, error, offset, order=np.ones(24, int))
+    without = np.arange(40) > 0
+    calibration = np.full(24, 0.02)
+    refit = fit_epoch_scale(
+        flux, error, without, calibration, offset_deg=offset, order=np.ones(24, int)
+    )
+    difference = np.log(every.source_scale[0] / refit.source_scale[0])
+    difference -= difference.mean()
+    # what is left comes through the other sources' levels and weights
+    assert np.abs(difference).max() < 0.5 * refit.source_scale_err[0].min()
+    np.testing.assert_allclose(every.source_scale_err[0], refit.source_scale_err[0], rtol=0.1)
+
+
+def test_a_night_of_more_noise_has_no_bias() -> None:
+    """S/N 10, one night 3: ln f would be off by -1 / 18 + 1 / 200 = -5 % there."""
+    rng = np.random.default_rng(24)
+    off, errors = [], []
+    for _ in range(40):
+        gain = np.exp(0.03 * rng.standard_normal(16))
+        error = np.where(np.arange(16) == 5, 1 / 3, 0.1) * np.ones((300, 1))
+        flux = gain + error * rng.standard_normal(error.shape)
+        scale = fit(flux, error, 16)
+        ratio = np.log(scale.scale / gain)
+        off.append(ratio[5] - np.delete(ratio, 5).mean())
+        errors.append(scale.scale_err[5])
+    assert np.mean(errors) < 0.025
+    assert abs(np.mean(off)) < 4 * np.mean(errors) / np.sqrt(40)
+
+
+def test_an_epoch_without_references_may_be_off_by_what_the_others_are() -> None:
+    rng = np.random.default_rng(25)
+    flux, error, gain = simulate(rng)
+    flux[5:, 9] = np.nan
+    scale = fit(flux, error)
+    assert scale.flags(0.1)[9] == "few_references"
+    assert scale.scale[9] == 1
+    others = np.delete(np.log(gain), 9)
+    assert scale.scale_err[9] == pytest.approx(others.std(ddof=1), rel=0.05)
+
+
+def test_an_epoch_of_many_outliers_is_flagged() -> None:
+    rng = np.random.default_rng(26)
+    flux, error, _ = simulate(rng)
+    flux[:22, 4] *= rng.uniform(0.2, 0.6, 22)
+    scale = fit(flux, error)
+    flags = scale.flags(0.1)
+    assert flags[4] == "bad_fit"
+    assert (np.delete(flags, 4) == "").all()

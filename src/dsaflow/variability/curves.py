@@ -197,7 +197,9 @@ def build(rows: dict[str, np.ndarray], band_freq_hz: np.ndarray) -> LightCurves:
     errors[bad] = np.nan
     here = row >= 0
     isolated = (here & rows["isolated"].astype(bool)[row]).sum(axis=1) >= 0.5 * here.sum(axis=1)
-    mjd = np.array([np.median(rows["mjd"][primary][column[primary] == k]) for k in range(shape[1])])
+    by_epoch = primary[np.argsort(column[primary], kind="stable")]
+    starts = np.searchsorted(column[by_epoch], np.arange(1, shape[1]))
+    mjd = np.array([np.median(part) for part in np.split(rows["mjd"][by_epoch], starts)])
     return LightCurves(
         source_id=source_id,
         ra_deg=per_source("ra_deg").astype(float),

@@ -7,6 +7,7 @@ import numpy as np
 from dsaflow.config.sections import Variability
 from dsaflow.variability.curves import LightCurves, nan_median
 from dsaflow.variability.scale import EpochScale, fit_epoch_scale
+from dsaflow.variability.spatial import local_offsets
 
 
 @dataclass
@@ -39,6 +40,8 @@ def normalise(curves: LightCurves, options: Variability) -> Normalised:
         nan_median(curves.scale_err.T),
         options.min_references,
         options.reference_max_excess,
+        offset_deg=local_offsets(curves.ra_deg, curves.dec_deg),
+        max_order=options.scale_max_order,
     )
     return _apply(curves.flux_jy, curves.flux_err_jy, scale)
 
@@ -52,6 +55,7 @@ def normalise_bands(
     references at an epoch, the whole band's scale stands in.
     """
     result = []
+    offset_deg = local_offsets(curves.ra_deg, curves.dec_deg)
     for flux, error in zip(curves.band_flux_jy, curves.band_flux_err_jy, strict=True):
         snr = nan_median(flux) / nan_median(error)
         candidate = whole.scale.is_reference & (snr > 0.5 * options.reference_min_snr)
@@ -62,6 +66,8 @@ def normalise_bands(
             whole.scale.scale_err,
             options.min_references,
             options.reference_max_excess,
+            offset_deg=offset_deg,
+            order=whole.scale.order,
         )
         own.source_scale = np.where(own.measured, own.source_scale, whole.scale.source_scale)
         own.source_scale_err = np.where(

@@ -82,9 +82,6 @@ def light_curve_columns(
 def epoch_scale_columns(curves: LightCurves, normal: Normalised, options: Variability) -> Columns:
     """One row an epoch."""
     scale = normal.scale
-    flag = np.full(len(curves.epoch), "", dtype="U20")
-    flag[scale.excess > options.max_epoch_excess] = "bad_fit"
-    flag[~scale.measured] = "few_references"
     return {
         "epoch": (curves.epoch, "d", "sidereal-day number"),
         "mjd": (curves.mjd, "d", "UTC, median over the sources"),
@@ -93,9 +90,12 @@ def epoch_scale_columns(curves: LightCurves, normal: Normalised, options: Variab
         "excess": (scale.excess, "", "scatter of references beyond their errors"),
         "reduced_chi2": (scale.reduced_chi2, "", "of the references"),
         "n_references": (scale.n_references, "", "with positive weight"),
+        "rejected": (scale.rejected, "", "fraction of the references without weight"),
+        "spatial_order": (scale.order, "", "degree of the polynomial over the mosaic"),
+        "spatial_rms": (scale.spatial_rms, "", "of ln scale over the references' positions"),
         "n_sources": (curves.used.sum(axis=0), "", "used measurements"),
         "calibration_err": (nan_median(curves.scale_err.T), "", "relative, from calibration"),
-        "flag": (flag, "", "few_references, bad_fit, or empty"),
+        "flag": (scale.flags(options.max_epoch_excess), "", "few_references, bad_fit, or empty"),
     }
 
 
@@ -103,8 +103,7 @@ def metrics_columns(curves: LightCurves, normal: Normalised, search: SearchResul
     """One row a source; metrics are of the scaled fluxes with the epoch's scale error included."""
     flux = normal.flux * normal.level_jy[:, None]
     error = np.sqrt(normal.variance) * normal.level_jy[:, None]
-    pairs = metrics.pair_metrics(flux, error)
-    n_epochs = np.isfinite(flux).sum(axis=1)
+    found = metrics.all_metrics(flux, error)
     limit = np.zeros(curves.row.shape, bool)
     if len(curves.rows["is_limit"]):
         limit = curves.used & curves.rows["is_limit"].astype(bool)[curves.row]
@@ -114,20 +113,26 @@ def metrics_columns(curves: LightCurves, normal: Normalised, search: SearchResul
         "source_id": (curves.source_id, "", "catalogue name"),
         "ra_deg": (curves.ra_deg, "deg", "ICRS"),
         "dec_deg": (curves.dec_deg, "deg", "ICRS"),
-        "n_epochs": (n_epochs, "", "used"),
+        "n_epochs": (found["n_epochs"], "", "used"),
         "n_limits": (limit.sum(axis=1), "", "of them below the detection limit"),
         "median_flux_jy": (normal.level_jy, "Jy", "of the scaled fluxes"),
-        "mean_flux_jy": (metrics.weighted_mean(flux, error), "Jy", "weighted"),
+        "mean_flux_jy": (found["mean"], "Jy", "weighted"),
         "median_snr": (curves.median_snr, "", "of an epoch"),
-        "eta": (metrics.weighted_eta(flux, error), "", "Swinbank et al. 2015"),
-        "v": (metrics.modulation(flux), "", "std / mean, Swinbank et al. 2015"),
-        "vs": (pairs["vs"], "", "most significant pair, Mooley et al. 2016"),
-        "m": (pairs["m"], "", "of that pair, Mooley et al. 2016"),
-        "vs_epoch_1": (label[pairs["first"]], "d", "earlier epoch of the pair; -1: none"),
-        "vs_epoch_2": (label[pairs["second"]], "d", "later epoch of the pair; -1: none"),
-        "chi2": (metrics.chi2(flux, error), "", "about the weighted mean"),
-        "chi2_dof": (np.maximum(n_epochs - 1, 0), "", "degrees of freedom"),
-        "sigma_dev": (metrics.sigma_dev(flux), "", "max|f - mean| / std; for comparison only"),
+        "eta": (found["eta"], "", "Swinbank et al. 2015"),
+        "v": (found["v"], "", "std / mean, Swinbank et al. 2015"),
+        "v_noise": (found["v_noise"], "", "V of a constant source with these errors"),
+        "excess_variance": (found["excess_variance"], "", "V^2 less noise, Vaughan et al. 2003"),
+        "excess_variance_err": (found["excess_variance_err"], "", "1 sigma, by noise"),
+        "vs": (found["vs"], "", "most significant pair, Mooley et al. 2016"),
+        "m": (found["m"], "", "of that pair, Mooley et al. 2016"),
+        "m_err": (found["m_err"], "", "1 sigma"),
+        "vs_epoch_1": (label[found["first"]], "d", "earlier epoch of the pair; -1: none"),
+        "vs_epoch_2": (label[found["second"]], "d", "later epoch of the pair; -1: none"),
+        "chi2": (found["chi2"], "", "about the weighted mean"),
+        "chi2_dof": (np.maximum(found["n_epochs"] - 1, 0), "", "degrees of freedom"),
+        "von_neumann": (found["von_neumann"], "", "successive differences; 2 for white noise"),
+        "iqr": (found["iqr"], "", "interquartile range / (1.349 median)"),
+        "sigma_dev": (found["sigma_dev"], "", "max|f - mean| / std; for comparison only"),
         "is_reference": (normal.scale.is_reference, "", "serves the epoch's flux scale"),
         "reference_excess": (normal.scale.source_excess, "", "its variability beyond the errors"),
         "compact": (curves.compact, "", "in the catalogue"),

@@ -3,9 +3,11 @@
 import numpy as np
 
 # Tukey's biweight at 95 % efficiency, and what a standard normal gives with it: the mean weight
-# E[h], and the asymptotic variance E[psi^2] / E[psi']^2 of the location (Maronna et al. 2006).
+# E[h], the mean slope E[psi'], and the asymptotic variance E[psi^2] / E[psi']^2 of the location
+# (Maronna et al. 2006).
 BIWEIGHT_TUNING = 4.685
 BIWEIGHT_MEAN_WEIGHT = 0.91511
+BIWEIGHT_MEAN_SLOPE = 0.75778
 BIWEIGHT_VARIANCE = 1.0526
 
 _WINSOR = 3.0
@@ -59,4 +61,62 @@ def excess_variance(
             known = known & (ratio > 1 + dead_zone_sigma * np.sqrt(2 / freedom))
         typical = mask.sum(axis=-1) / np.maximum(inverse.sum(axis=-1), 1e-300)
         excess = np.where(known, np.maximum(excess + (ratio - 1) * typical, 0.0), 0.0)
+    return excess
+
+
+def huber(z: np.ndarray, tuning: float = 1.345) -> np.ndarray:
+    """Huber's weight of a residual of `z` standard deviations: one solution, whatever the start."""
+    return np.minimum(1.0, tuning / np.maximum(np.abs(z), 1e-12))
+
+
+def score_excess(
+    square: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    dead_zone_sigma: float = 0.0,
+    shared: int = 1,
+    iterations: int = 10,
+) -> np.ndarray:
+    """Variance to add to `variance` by maximum likelihood, winsorised at 3 sigma.
+
+    Fisher scoring on the Gaussian likelihood (its score is sum (z^2 - 1) / total): residuals of
+    small variance tell most about a small excess, which a reduced chi-squared, in which all weigh
+    alike, would miss.
+
+    Parameters
+    ----------
+    square, variance : ndarray, shape (..., n)
+        Squared residuals, corrected for the degrees of freedom fitted, and expected variances.
+    mask : ndarray of bool, shape (..., n)
+    dead_zone_sigma : float
+        A score at zero excess below this many of its standard errors gives 0.
+    shared : int
+        No residual weighs more than the one of this rank (at most a third of them), so that
+        one alone makes no excess.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        >= 0; 0 where fewer than three residuals count.
+    """
+    variance = np.where(mask, variance, 1.0)
+    excess = np.zeros(square.shape[:-1])
+    count = mask.sum(axis=-1)
+    known = count >= 3
+    largest = np.full(square.shape[:-1], np.inf)[..., None]
+    rank = min(shared, int(np.median(count)) // 3) if known.any() else 1
+    if rank > 1:
+        information = np.where(mask, 1 / variance, 0.0)
+        largest = np.partition(information, -rank, axis=-1)[..., -rank, None]
+    for step in range(iterations):
+        inverse = np.where(mask, 1 / (variance + excess[..., None]), 0.0)
+        weight = np.minimum(inverse, largest)
+        surplus = np.minimum(square * inverse, _WINSOR**2) / _WINSOR_MEAN - 1
+        score = (surplus * weight).sum(axis=-1)
+        if step == 0:
+            error = np.sqrt(2 * np.square(weight).sum(axis=-1))
+            known = known & (score > dead_zone_sigma * error)
+        slope = (weight * inverse).sum(axis=-1)
+        change = score / np.where(slope > 0, slope, 1.0)
+        excess = np.where(known, np.maximum(excess + change, 0.0), 0.0)
     return excess
