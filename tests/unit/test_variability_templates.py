@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from dsaflow.simulate.variation import lens_factor
 from dsaflow.variability.chromatic import depth_scaling
 from dsaflow.variability.falsealarm import analytic_threshold, block_permutation
-from dsaflow.variability.lens import plasma_lens_gain
-from dsaflow.variability.search import SearchRules, refine, screen
-from dsaflow.variability.templates import box_dip, build_bank, event_shapes
+from dsaflow.variability.lens import plasma_lens_gain, round_lens_gain
+from dsaflow.variability.shapes import event_shapes, lens_parameters, mismatch
+from dsaflow.variability.templates import build_bank, longest_duration
 from dsaflow.variability.vetoes import fit_depths, separation_deg
 
 MJD = 60000.0 + np.arange(24.0)
@@ -53,68 +54,91 @@ def test_depth_of_a_lens_follows_the_wavelength() -> None:
     assert scaled[0] / scaled[1] == pytest.approx((1.5 / 1.3) ** 1, rel=0.01)
 
 
-def test_the_bank_covers_dips_within_its_mismatch() -> None:
-    """S/N that the bank loses on random Gaussian dips: below 6 % for nine in ten."""
+def test_a_round_lens_conserves_flux_and_dims_by_its_impact() -> None:
+    across = np.arange(-14, 14, 0.1)
+    plane = np.array([round_lens_gain(across, 3.0, 0.2, abs(b)) for b in across])
+    assert plane.mean() == pytest.approx(1.0, abs=5e-3)
+    # on the axis 1 / (1 + alpha)^2, less what a source of a fifth of the lens smooths
+    assert round_lens_gain(np.zeros(1), 1.0, 0.1, 0.0)[0] == pytest.approx(0.25, rel=0.1)
+    depths = [1 - round_lens_gain(np.zeros(1), 1.0, 0.2, b)[0] for b in (0.0, 1.0, 2.0)]
+    assert depths == sorted(depths, reverse=True)
+
+
+def test_shapes_that_others_represent_are_left_out() -> None:
+    shapes = event_shapes((1.0, 3.0, 10.0), 0.2, (0.5, 1.0), max_mismatch=0.03)
+    everything = event_shapes((1.0, 3.0, 10.0), 0.2, (0.5, 1.0))
+    assert 3 < len(shapes) < len(everything)
+    for name, shape in everything.items():
+        assert min(mismatch(kept, shape) for kept in shapes.values()) <= 0.03, name
+    assert lens_parameters("lens_3_b0.5") == (3.0, 0.5)
+    assert np.isnan(lens_parameters("box")).all()
+
+
+def event_of_the_truth(rng: np.random.Generator, mjd: np.ndarray, duration: float, mid: float):
+    """A dip from the forward model's own shapes."""
+    phase = (mjd - mid) / duration
+    kind = rng.integers(3)
+    if kind == 0:
+        return np.exp(-4 * np.log(2) * np.square(phase))
+    if kind == 1:
+        return (np.abs(phase) < 0.5).astype(float)
+    strength = float(rng.choice([0.6, 1.5, 4.0, 8.0]))
+    grid = np.linspace(0, 8, 4001)
+    gain = lens_factor(grid, strength)
+    half = grid[np.flatnonzero(1 - gain > 0.5 * (1 - gain[0]))[-1]]
+    return 1 - lens_factor(2 * half * phase, strength)
+
+
+@pytest.mark.parametrize("sampling", ["daily", "gaps"])
+def test_the_bank_loses_no_more_than_its_mismatch_between_grid_points(sampling: str) -> None:
     rng = np.random.default_rng(1)
-    bank = build_bank(MJD, event_shapes((1.0, 3.0), 0.2))
-    centred = bank.dip - bank.dip.mean(axis=1, keepdims=True)
+    mjd = 60000.0 + np.arange(200.0)
+    if sampling == "gaps":
+        mjd = mjd[rng.random(200) > 0.2]
+        mjd = mjd[(mjd < 60070) | (mjd > 60078)]
+    shapes = event_shapes((1.0, 3.0, 10.0, 30.0), 0.2, (0.5, 1.0, 1.5, 2.0), 0.1 / 3)
+    bank = build_bank(mjd, shapes, max_mismatch=0.1)
+    centred = bank.dip[:] - bank.dip[:].mean(axis=1, keepdims=True)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     losses = []
-    for _ in range(200):
-        width, mid = rng.uniform(3, 8), MJD[0] + rng.uniform(8, 15)
-        dip = np.exp2(-np.square(2 * (MJD - mid) / width))
-        dip -= dip.mean()
+    for _ in range(300):
+        duration = float(np.exp(rng.uniform(np.log(8), np.log(90))))
+        mid = 60000 + rng.uniform(duration, 199 - duration)
+        if mid - 0.5 * duration < 60082 < mid + duration or 60066 < mid < 60082:
+            continue  # the gap hides an edge
+        dip = event_of_the_truth(rng, mjd, duration, mid)
+        dip = dip - dip.mean()
         losses.append(1 - (centred @ dip).max() / np.linalg.norm(dip))
-    assert np.quantile(losses, 0.9) < 0.06
+    assert len(losses) > 100
+    assert np.mean(losses) < 0.04
+    assert np.quantile(losses, 0.97) < 0.1
 
 
-def test_templates_show_fall_and_recovery() -> None:
+def test_the_longest_duration_is_half_of_the_span() -> None:
+    for n_epoch, longest in ((120, 59.5), (365, 182.0), (1095, 365.0)):
+        mjd = 60000.0 + np.arange(float(n_epoch))
+        assert longest_duration(mjd) == longest
+    bank = build_bank(60000.0 + np.arange(120.0), event_shapes((1.0,), 0.2))
+    assert bank.summary()["longest_duration_days"] == 59.5
+    assert bank.duration_days.max() == pytest.approx(59.5)
+    assert bank.duration_days.min() == pytest.approx(3.0)
+
+
+def test_templates_show_fall_bottom_and_recovery() -> None:
     gap = np.r_[MJD[:8], MJD[8:] + 20]
     for mjd in (MJD, gap):
         bank = build_bank(mjd, event_shapes((1.0, 10.0), 0.2))
-        assert ((bank.dip > 0.5).sum(axis=1) >= 3).all()
-        assert (np.abs(bank.dip[:, :2]) <= 0.05).all()
-        assert (np.abs(bank.dip[:, -2:]) <= 0.05).all()
+        for k in range(len(bank)):
+            outside = np.abs(mjd - bank.mid_mjd[k]) > 0.5 * bank.duration_days[k]
+            reach = 1 + bank.outer_phase[bank.shape_index[k]]
+            near = np.abs(mjd - bank.mid_mjd[k]) < reach * bank.duration_days[k] + 6
+            assert (outside & near & (mjd < bank.mid_mjd[k])).sum() >= 2
+            assert (outside & near & (mjd > bank.mid_mjd[k])).sum() >= 2
+            inside = ~outside
+            assert inside.sum() >= 3
+            assert (inside & (mjd < bank.mid_mjd[k])).any()
+            assert (inside & (mjd >= bank.mid_mjd[k])).any()
         assert len(np.unique(bank.group_start)) == len(bank.group_start)
-
-
-def test_the_screen_is_the_difference_of_two_least_squares_fits() -> None:
-    rng = np.random.default_rng(2)
-    bank = build_bank(MJD, {"box": box_dip})
-    y, variance = rng.normal(1, 0.1, (3, 24)), rng.uniform(0.005, 0.02, (3, 24))
-    mask = rng.random((3, 24)) > 0.1
-    gain = screen(y, variance, mask, bank, SearchRules())
-    checked = 0
-    for s, t in zip(*np.nonzero(gain), strict=True):
-        weight = mask[s] / variance[s]
-        root = np.sqrt(weight)
-        chi2 = []
-        for columns in ([np.ones(24)], [np.ones(24), -bank.dip[t]]):
-            design = np.array(columns).T
-            solution = np.linalg.lstsq(design * root[:, None], y[s] * root, rcond=None)[0]
-            chi2.append((weight * (y[s] - design @ solution) ** 2).sum())
-        assert gain[s, t] == pytest.approx(chi2[0] - chi2[1], rel=1e-8)
-        checked += 1
-    assert checked > 20
-
-
-def test_refining_recovers_depth_baseline_and_error() -> None:
-    rng = np.random.default_rng(3)
-    bank = build_bank(MJD, {"box": box_dip})
-    t = int(np.argmin(np.abs(bank.mid_mjd - MJD[12]) + np.abs(bank.duration_days - 6)))
-    n, sigma = 4000, 0.05
-    y = 1.1 * (1 - 0.4 * bank.dip[t]) + sigma * rng.standard_normal((n, 24))
-    shape = np.ones((n, 24))
-    events = refine(y, sigma**2 * shape, shape > 0, bank, np.full((n, 1), t), SearchRules())
-    pull = (events.depth[:, 0] - 0.4) / events.depth_err[:, 0]
-    assert events.baseline.mean() == pytest.approx(1.1, abs=0.002)
-    assert abs(pull.mean()) < 0.08
-    # excess noise, where chance makes some, adds to the error: a few per cent on average
-    assert 0.88 < np.std(pull) < 1.03
-    inside = bank.dip[t].sum()
-    exact = 0.5 * (0.44 / sigma) ** 2 * inside * (1 - inside / 24)
-    # Student's tail, where chance makes some excess noise, takes a part; nothing may add
-    assert 0.8 * exact < np.median(events.log_likelihood_ratio) < 1.05 * exact
 
 
 def test_depths_of_neighbours_are_unbiased() -> None:

@@ -204,6 +204,10 @@ class Variability(Section):
         le=4,
         description="highest degree of the epoch scale's polynomial over the mosaic; cross-validated",
     )
+    scale_field_deg: Positive = Field(
+        20.0,
+        description="deg of RA; a longer strip is cut into equal fields, each with an epoch scale of its own",
+    )
     search_min_snr: Positive = Field(
         5.0, description="median S/N of an epoch; fainter sources are not searched"
     )
@@ -213,12 +217,33 @@ class Variability(Section):
     max_single_contribution: Fraction = Field(
         0.6, description="of an event's significance; one epoch may not contribute more"
     )
+    max_mismatch: float = Field(
+        0.1,
+        gt=0,
+        le=0.3,
+        description="fraction of S/N that an event between the bank's templates may lose; the best are then moved off the grid",
+    )
     duration_ratio: float = Field(
-        1.25, gt=1, le=2, description="step of the templates' durations; 1.25 loses < 3 % of S/N"
+        2.0, gt=1, le=2, description="largest step of the templates' durations"
+    )
+    longest_event_days: Positive = Field(
+        365.0,
+        description="d; longest duration searched; half of the data's span if that is shorter",
+    )
+    baseline_drift_per_year: Positive = Field(
+        0.1, description="1/yr; standard deviation of the slope of a source's baseline"
+    )
+    variable_rms: Positive = Field(
+        0.05,
+        description="fraction; typical amplitude of correlated variations of the sources that vary at all",
     )
     lens_strengths: list[Positive] = Field(
         default_factory=lambda: [1.0, 3.0, 10.0, 30.0],
         description="alpha of the plasma lenses in the bank (Clegg et al. 1998); caustics above 2.24",
+    )
+    lens_impacts: list[Positive] = Field(
+        default_factory=lambda: [0.5, 1.0, 1.5, 2.0],
+        description="lens radii; closest approach of the track to round lenses of the same strengths",
     )
     lens_source_size: Positive = Field(
         0.2, description="lens radii; Gaussian sigma of the lensed source, rounds off the cusps"

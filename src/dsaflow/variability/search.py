@@ -1,24 +1,30 @@
-"""Matched search for dips: likelihood ratio of an event against a constant baseline."""
+"""Search for dips: likelihood of an event against noise, and against everything else that dips."""
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from dsaflow.variability.robust import biweight, excess_variance
-from dsaflow.variability.templates import INSIDE_LEVEL, OUTSIDE_LEVEL, TemplateBank, outside_sides
+from dsaflow.config.sections import Variability
+from dsaflow.variability import detail
+from dsaflow.variability.assess import assess_block
+from dsaflow.variability.noise import TAU_DAYS, decay_table
+from dsaflow.variability.rivals import FLARE
+from dsaflow.variability.templates import TemplateBank, cadence_days
 
 VETOES = ("", "few_epochs", "single_epoch", "not_a_dip", "no_recovery")
+# What the best explanation of a source is: an event that begins and ends within the data, a fall
+# without a return, a return without a fall.
+CLASSES = ("", "event", "no_recovery", "no_onset")
 
-# Templates refined for each source: the best of the best (shape, duration) groups.
-_REFINED = 10
-# Below this chi-squared improvement nothing can become a candidate: not refined.
-_FLOOR_DELTA_CHI2 = 8.0
+_BLOCK = 64
+_DAYS_A_YEAR = 365.25
 
 
 @dataclass(frozen=True)
 class SearchRules:
-    """What an event must rest on.
+    """What an event must rest on, and what noise may do.
 
     Attributes
     ----------
@@ -27,25 +33,63 @@ class SearchRules:
     max_single : float
         Largest fraction of the improvement that one epoch may contribute.
     margin_epochs : int
-        Measured epochs outside the event on either side.
+        Measured epochs in the flank on either side.
     min_side : float
-        The depth against the baseline of either side alone, over the fitted depth, must exceed
-        this: a step or a decline into a gap has no second side.
+        Recovery on either side over the depth: a step or a decline into a gap has no second side.
+    min_balance : float
+        Share of the improvement that either half of the event must give.
+    max_gap : float
+        Longest time without a measurement in the event and at its edges, in durations: what
+        happened in a longer one is not known.
+    drift_per_year : float
+        Standard deviation of the baseline's slope [1/yr].
+    red_penalty, white_penalty : float
+        What correlated and white excess noise must gain in ln likelihood to be believed: most
+        sources are quiet.
+    rival_penalty : float
+        The same for a step, a decline or a flare.
+    variable_rms, variable_spread_dex : float
+        Typical amplitude of a variable source's random walk, and the scatter of its logarithm:
+        compact sources at this frequency vary by some per cent (refractive scintillation).
     """
 
     min_epochs: int = 3
     max_single: float = 0.6
     margin_epochs: int = 2
     min_side: float = 0.5
+    min_balance: float = 0.1
+    max_gap: float = 0.4
+    drift_per_year: float = 0.1
+    red_penalty: float = 10.0
+    white_penalty: float = 1.0
+    rival_penalty: float = 10.0
+    variable_rms: float = 0.05
+    variable_spread_dex: float = 0.15
+
+    @classmethod
+    def of(cls, options: Variability) -> "SearchRules":
+        """Take from the configuration what it sets."""
+        return cls(
+            min_epochs=options.min_event_epochs,
+            max_single=options.max_single_contribution,
+            drift_per_year=options.baseline_drift_per_year,
+            variable_rms=options.variable_rms,
+        )
 
 
 @dataclass
 class Events:
     """Best event of each source; arrays of shape (n_source,).
 
-    `template` is -1 where no template fits the source's epochs or none is worth refining; then
-    `log_likelihood_ratio` is 0. `veto` indexes `VETOES`. `depth` is relative to `baseline`;
-    `excess` is the variance added to every epoch's, from outside the event.
+    `template` (of the bank, the nearest) is -1 where no template fits the source's epochs or none
+    is worth assessing; then `log_likelihood_ratio` is 0 or that of an edge. `veto` indexes
+    `VETOES`, `cls` `CLASSES`. `depth` is relative to `baseline`, the level beneath the event.
+    `excess` is the variance added to every epoch's: `red` of a damped random walk with
+    `tau_days`, the rest white. `shape_index`, `mid_mjd` and `duration_days` are those of the event
+    off the bank's grid. `snr` is the matched filter's S/N for this noise; `log_likelihood_ratio`
+    is the event against the best noise model without one, or against the best rival (a step, a
+    decline, a flare) if that is better. `edge_log_likelihood_ratio` and `edge_mjd` tell of that
+    rival.
     """
 
     template: np.ndarray
@@ -58,33 +102,50 @@ class Events:
     largest_single: np.ndarray
     veto: np.ndarray
     worst_epoch: np.ndarray
+    cls: np.ndarray
+    shape_index: np.ndarray
+    mid_mjd: np.ndarray
+    duration_days: np.ndarray
+    snr: np.ndarray
+    red: np.ndarray
+    tau_days: np.ndarray
+    edge_log_likelihood_ratio: np.ndarray
+    edge_mjd: np.ndarray
 
     @classmethod
     def none(cls, n_source: int) -> "Events":
         """No event for any source."""
-        zero = np.zeros(n_source)
-        whole = np.zeros(n_source, int)
+        whole = {
+            "n_epochs": 0,
+            "veto": 0,
+            "cls": 0,
+            "template": -1,
+            "worst_epoch": -1,
+            "shape_index": -1,
+        }
+        zero = {"log_likelihood_ratio", "excess", "largest_single", "snr", "red"}
+        zero |= {"edge_log_likelihood_ratio"}
         return cls(
-            whole - 1,
-            zero,
-            zero + np.nan,
-            zero + np.nan,
-            zero + np.nan,
-            zero.copy(),
-            whole.copy(),
-            zero.copy(),
-            whole.copy(),
-            whole - 1,
+            **{
+                f.name: np.full(n_source, whole[f.name])
+                if f.name in whole
+                else np.full(n_source, 0.0 if f.name in zero else np.nan)
+                for f in fields(cls)
+            }
         )
 
     def put(self, index: np.ndarray, other: "Events", which: Any) -> None:
         """Set the sources `index` to entries `which` of `other`."""
-        for name in self.__dataclass_fields__:
-            getattr(self, name)[index] = getattr(other, name)[which]
+        for f in fields(self):
+            getattr(self, f.name)[index] = getattr(other, f.name)[which]
 
 
 def search(
-    curve: np.ndarray, variance: np.ndarray, bank: TemplateBank, rules: SearchRules
+    curve: np.ndarray,
+    variance: np.ndarray,
+    bank: TemplateBank,
+    rules: SearchRules,
+    threads: int = 2,
 ) -> Events:
     """Best dip of every source.
 
@@ -95,53 +156,113 @@ def search(
     variance : ndarray, shape (n_source, n_epoch)
         Of `curve`: measurement and epoch scale.
     bank : TemplateBank
+    threads : int
+        Sources are independent; the kernels release the interpreter's lock.
 
     Notes
     -----
-    All templates are screened with the nominal errors (a bound on what refining can give), the
-    best of the best groups are refined. Where the best is vetoed because it rests on one epoch,
-    that epoch is left out and the source is searched again, so that a bad night cannot hide an
-    event; at most twice.
+    The statistic is ln L(event) - ln L(no event), each maximised over the baseline (a level and a
+    slope with a prior), the noise (white excess and a damped random walk, with a prior that most
+    sources are quiet) and, for the event, over amplitude, mid time, duration and shape. Where a
+    rival explains the curve better than noise alone, the event is held against the rival.
     """
-    mask = np.isfinite(curve) & np.isfinite(variance) & (variance > 0)
-    events = _search_once(curve, variance, mask, bank, rules)
-    for _ in range(2):
-        lone = (events.veto == VETOES.index("single_epoch")) & (events.worst_epoch >= 0)
-        index = np.flatnonzero(lone)
-        if len(index) == 0:
-            break
-        mask[index, events.worst_epoch[index]] = False
-        again = _search_once(curve[index], variance[index], mask[index], bank, rules)
-        events.put(index, again, np.arange(len(index)))
-    return events
-
-
-def _search_once(
-    curve: np.ndarray,
-    variance: np.ndarray,
-    mask: np.ndarray,
-    bank: TemplateBank,
-    rules: SearchRules,
-) -> Events:
     n_source = len(curve)
-    events = Events.none(n_source)
-    if len(bank) == 0 or n_source == 0:
-        return events
-    chunk = max(1, int(2e7 // len(bank)))
-    for start in range(0, n_source, chunk):
-        part = slice(start, start + chunk)
-        y = np.where(mask[part], curve[part], 0.0)
-        v = np.where(mask[part], variance[part], 1.0)
-        gain = screen(_supported(y, v, mask[part]), v, mask[part], bank, rules)
-        best = np.maximum.reduceat(gain, bank.group_start, axis=1)
-        rows = np.flatnonzero(best.max(axis=1) > _FLOOR_DELTA_CHI2)
-        if len(rows) == 0:
-            continue
-        templates = _best_of_groups(gain[rows], best[rows], bank)
-        refined = refine(y[rows], v[rows], mask[part][rows], bank, templates, rules)
-        screened = np.take_along_axis(gain[rows], templates, axis=1)
-        choice = _choose(refined, screened)
-        events.put(start + rows, refined, (np.arange(len(rows)), choice))
+    if n_source == 0 or curve.shape[1] < 2:
+        return Events.none(n_source)
+    mask = np.isfinite(curve) & np.isfinite(variance) & (variance > 0)
+    mjd = bank.mjd
+    half_span = 0.5 * (mjd[-1] - mjd[0])
+    time = (mjd - mjd[0]) / half_span - 1
+    slope_precision = (rules.drift_per_year * half_span / _DAYS_A_YEAR) ** -2
+    step = cadence_days(mjd)
+    shortest = bank.min_epochs * step
+    slot = np.floor(np.log2(np.maximum(bank.duration_days / shortest, 1.0))).astype(np.int64)
+    limits = np.array([shortest, max(bank.longest_days, shortest)])
+    out = np.empty((n_source, detail.N_COLUMN))
+    spread = rules.variable_spread_dex * np.log(10)
+    prior = np.array(
+        [rules.red_penalty, rules.white_penalty, np.log(rules.variable_rms), spread**-2]
+    )
+    decay = decay_table(mjd, TAU_DAYS)
+
+    def work(start: int) -> None:
+        part = slice(start, start + _BLOCK)
+        assess_block(
+            np.where(mask[part], curve[part], 1.0), np.where(mask[part], variance[part], 1.0),
+            mask[part], mjd, time, decay, slope_precision, prior, bank.values, bank.first,
+            bank.offset, bank.bounds, slot, int(slot.max(initial=0)) + 1, bank.shape_index,
+            bank.mid_mjd, bank.duration_days, bank.table, bank.outer_phase, bank.reach_phase,
+            limits, rules.min_epochs, rules.margin_epochs, step, out[part],
+        )  # fmt: skip
+
+    starts = range(0, n_source, _BLOCK)
+    if threads > 1 and len(starts) > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, starts))
+    else:
+        for start in starts:
+            work(start)
+    return judge(out, mjd, rules)
+
+
+def judge(found: np.ndarray, mjd: np.ndarray, rules: SearchRules) -> Events:
+    """Apply the rules to what was measured (columns of `detail`)."""
+    events = Events.none(len(found))
+    some = found[:, detail.TEMPLATE] >= 0
+    rival = found[:, detail.RIVAL] - rules.rival_penalty
+    kind, sign = found[:, detail.RIVAL_KIND], found[:, detail.RIVAL_SIGN]
+    edge = (kind >= 0) & (kind < FLARE)
+    whole = found[:, [detail.TEMPLATE, detail.FAVOURING, detail.WORST]].astype(int)
+    events.template, events.n_epochs, events.worst_epoch = whole.T.copy()
+    events.shape_index = np.where(some, np.nan_to_num(found[:, detail.SHAPE], nan=-1), -1).astype(
+        int
+    )
+    for name, column in (
+        ("depth", detail.DEPTH),
+        ("depth_err", detail.DEPTH_ERR),
+        ("baseline", detail.BASELINE),
+        ("mid_mjd", detail.MID),
+        ("duration_days", detail.DURATION),
+        ("largest_single", detail.LARGEST),
+        ("red", detail.RED),
+    ):
+        setattr(events, name, found[:, column].copy())
+    events.snr = np.nan_to_num(found[:, detail.SNR])
+    events.excess = found[:, detail.RED] + found[:, detail.WHITE]
+    tau = np.nan_to_num(found[:, detail.TAU]).astype(int)
+    events.tau_days = np.where(events.red > 0, TAU_DAYS[tau], np.nan)
+    ratio = found[:, detail.RATIO] - np.maximum(rival, 0)
+    veto = np.zeros(len(found), int)
+    with np.errstate(invalid="ignore"):
+        for name, broken in (
+            (
+                "no_recovery",
+                ~(found[:, detail.SIDE] >= rules.min_side)
+                | ~(found[:, detail.BALANCE] >= rules.min_balance)
+                | (found[:, detail.GAP] > rules.max_gap),
+            ),
+            (
+                "not_a_dip",
+                ~(found[:, detail.DEPTH] > 0) | (found[:, detail.FROM_DIP] < 0.3),
+            ),
+            ("few_epochs", found[:, detail.FAVOURING] < rules.min_epochs),
+            ("single_epoch", found[:, detail.LARGEST] > rules.max_single),
+        ):
+            veto[some & broken] = VETOES.index(name)
+    beaten = rival > np.maximum(found[:, detail.RATIO], 0)
+    veto[beaten] = VETOES.index("not_a_dip")
+    veto[beaten & edge] = VETOES.index("no_recovery")
+    # An edge without its other side has a ratio of its own: against noise.
+    events.log_likelihood_ratio = np.maximum(np.where(beaten & edge, rival, ratio), 0.0)
+    events.veto = veto
+    events.cls[some & (veto == 0) & (ratio > 0)] = CLASSES.index("event")
+    lost = beaten & edge
+    events.cls[lost & (sign < 0)] = CLASSES.index("no_recovery")
+    events.cls[lost & (sign > 0)] = CLASSES.index("no_onset")
+    events.cls[(veto == VETOES.index("no_recovery")) & ~beaten] = CLASSES.index("no_recovery")
+    events.edge_log_likelihood_ratio = np.where(edge, np.maximum(rival, 0.0), 0.0)
+    epoch = np.clip(found[:, detail.RIVAL_EPOCH].astype(int), 0, len(mjd) - 1)
+    events.edge_mjd = np.where(edge, mjd[epoch], np.nan)
     return events
 
 
@@ -162,199 +283,3 @@ def ratio_error(
         np.square(1 - depth * centre) / information
         + np.square(depth) / np.where(norm > 0, norm, np.inf)
     )
-
-
-def _supported(y: np.ndarray, variance: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Clip each epoch to within 3 sigma of what the epochs on either side span.
-
-    A lone bad epoch outweighs a whole event in a sum of squares; an event has its neighbours'
-    support.
-    """
-    seen = np.where(mask, y, np.nan)
-    edge = np.full((len(y), 1), np.nan)
-    before, after = np.hstack([edge, seen[:, :-1]]), np.hstack([seen[:, 1:], edge])
-    reach = 3 * np.sqrt(variance)
-    low, high = np.fmin(before, after) - reach, np.fmax(before, after) + reach
-    return np.where(np.isfinite(low), np.clip(y, low, high), y)
-
-
-def screen(
-    y: np.ndarray, variance: np.ndarray, mask: np.ndarray, bank: TemplateBank, rules: SearchRules
-) -> np.ndarray:
-    """Improvement in chi-squared of each template over a constant, shape (n_source, n_template).
-
-    0 where the amplitude is not a dip or the source's own epochs do not show the event.
-    """
-    weight = mask / variance
-    dip = bank.dip
-    total = weight.sum(axis=1)[:, None]
-    total = np.where(total > 0, total, 1.0)
-    mean = (weight * y).sum(axis=1)[:, None] / total
-    first = _products(weight, dip)
-    information = _products(weight, bank.square) - np.square(first) / total
-    # The mean is taken off first: the difference of two large sums would lose digits.
-    projection = -_products(weight * (y - mean), dip)
-    valid = (projection > 0) & (information > 1e-9 * total)
-    if not mask.all():
-        seen = mask.astype(float)
-        before, after = bank.sides
-        for region, fewest in (
-            (bank.inside, rules.min_epochs),
-            (before, rules.margin_epochs),
-            (after, rules.margin_epochs),
-        ):
-            valid &= _products(seen, region) > fewest - 0.5
-    return np.where(valid, np.square(projection) / np.where(valid, information, 1.0), 0.0)
-
-
-def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Matrix product left @ right.T.
-
-    Small ones without BLAS: its threads wait for each other longer than the product takes when
-    other jobs have the cores (measured: 26 ms against 1 ms).
-    """
-    if left.size * len(right) < 2e7:
-        return np.einsum("se,te->st", left, right)
-    return left @ right.T
-
-
-def _best_of_groups(gain: np.ndarray, best: np.ndarray, bank: TemplateBank) -> np.ndarray:
-    """Indices of the best template in each of the best groups, shape (n_source, <= _REFINED)."""
-    number = min(_REFINED, best.shape[1])
-    groups = np.argsort(-best, axis=1, kind="stable")[:, :number]
-    ends = np.r_[bank.group_start[1:], len(bank)]
-    result = np.empty(groups.shape, int)
-    for group in np.unique(groups):
-        rows, columns = np.nonzero(groups == group)
-        inside = slice(bank.group_start[group], ends[group])
-        result[rows, columns] = bank.group_start[group] + gain[rows, inside].argmax(axis=1)
-    return result
-
-
-def refine(
-    y: np.ndarray,
-    variance: np.ndarray,
-    mask: np.ndarray,
-    bank: TemplateBank,
-    templates: np.ndarray,
-    rules: SearchRules,
-) -> Events:
-    """Fit baseline and depth with the excess noise seen outside the event, and apply the rules.
-
-    Parameters
-    ----------
-    y, variance, mask : ndarray, shape (n_source, n_epoch)
-    templates : ndarray of int, shape (n_source, n_choice)
-
-    Returns
-    -------
-    Events
-        Arrays of shape (n_source, n_choice).
-
-    Notes
-    -----
-    Where excess noise dominates, its estimate from few epochs has a t distribution's tail; the
-    likelihood ratio is Student's with Satterthwaite's effective degrees of freedom, and Gaussian
-    where the errors explain the scatter.
-    """
-    dip = bank.dip[templates]
-    y, variance, mask = y[:, None, :], variance[:, None, :], mask[:, None, :]
-    before, after = outside_sides(dip)
-    outside = mask & (np.abs(dip) <= OUTSIDE_LEVEL)
-    base, excess = _outside_level(y, variance, outside & ~_beside(dip))
-    total = variance + excess[..., None]
-    # A single bad epoch outside must not drag the baseline into the dip.
-    trust = np.where(outside, biweight((y - base[..., None]) / np.sqrt(total)), 1.0)
-    weight = mask * trust / total
-    norm = weight.sum(axis=-1)
-    level = (weight * y).sum(axis=-1) / norm
-    centre = (weight * dip).sum(axis=-1) / norm
-    shifted = dip - centre[..., None]
-    information = (weight * np.square(shifted)).sum(axis=-1)
-    information = np.where(information > 0, information, np.inf)
-    amplitude = -(weight * (y - level[..., None]) * shifted).sum(axis=-1) / information
-    baseline = level + amplitude * centre
-    model = baseline[..., None] - amplitude[..., None] * dip
-    contribution = weight * (np.square(y - level[..., None]) - np.square(y - model))
-    gain = np.maximum(contribution.sum(axis=-1), 0.0)
-
-    in_dip = mask & (dip > INSIDE_LEVEL)
-    favouring = mask & (dip > 0.5 * INSIDE_LEVEL) & (contribution > 0)
-    largest = contribution.max(axis=-1) / np.where(gain > 0, gain, 1.0)
-    from_dip = np.where(in_dip, contribution, 0.0).sum(axis=-1)
-    low = _mean(y, weight * in_dip)
-    sides = [
-        _mean(y, weight * side) - low >= rules.min_side * amplitude for side in (before, after)
-    ]
-    veto = np.zeros(gain.shape, int)
-    for name, broken in (
-        ("no_recovery", ~(sides[0] & sides[1])),
-        ("not_a_dip", (amplitude <= 0) | (baseline <= 0) | (from_dip < 0.3 * gain)),
-        ("few_epochs", favouring.sum(axis=-1) < rules.min_epochs),
-        ("single_epoch", largest > rules.max_single),
-    ):
-        veto[broken] = VETOES.index(name)
-    n_outside = outside.sum(axis=-1)
-    fraction = excess / np.maximum(_mean(total, outside.astype(float)), 1e-300)
-    freedom = np.maximum(n_outside - 1, 1) / np.maximum(np.square(fraction), 1e-6)
-    safe = np.where(baseline > 0, baseline, np.nan)
-    return Events(
-        template=templates,
-        log_likelihood_ratio=0.5 * (freedom + 1) * np.log1p(gain / freedom),
-        depth=amplitude / safe,
-        depth_err=ratio_error(amplitude, baseline, centre, information, norm) / safe,
-        baseline=baseline,
-        excess=excess,
-        n_epochs=favouring.sum(axis=-1),
-        largest_single=largest,
-        veto=veto,
-        worst_epoch=contribution.argmax(axis=-1),
-    )
-
-
-def _beside(dip: np.ndarray) -> np.ndarray:
-    """Epochs next to the event: where it began between two templates, they are partly inside."""
-    touched = np.abs(dip) > OUTSIDE_LEVEL
-    near = np.zeros_like(touched)
-    near[..., 1:] |= touched[..., :-1]
-    near[..., :-1] |= touched[..., 1:]
-    return near
-
-
-def _mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    total = weight.sum(axis=-1)
-    return (weight * values).sum(axis=-1) / np.where(total > 0, total, np.inf)
-
-
-def _outside_level(
-    y: np.ndarray, variance: np.ndarray, outside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Robust level outside the event, and the excess variance about it."""
-    shape = outside.shape
-    y, variance = np.broadcast_to(y, shape), np.broadcast_to(variance, shape)
-    excess = np.zeros(shape[:-1])
-    base = _mean(y, outside / variance)
-    for _ in range(4):
-        total = variance + excess[..., None]
-        z = (y - base[..., None]) / np.sqrt(total)
-        # Huber's weights have no second solution that a distant start could fall into.
-        base = _mean(y, outside * np.minimum(1, 1.5 / np.maximum(np.abs(z), 1e-9)) / total)
-        excess = excess_variance(y - base[..., None], variance, outside, iterations=5)
-    return base, excess
-
-
-def _choose(refined: Events, screened: np.ndarray) -> np.ndarray:
-    """Column of the best template that no rule vetoes, unless a vetoed one is twice as likely.
-
-    A curve that a forbidden shape explains far better (one bad epoch, a step) shows that shape,
-    and the rules must see it. Among templates of like likelihood the one with the largest
-    improvement at the nominal errors describes the event: the excess noise, estimated from the
-    few epochs outside each of them, would choose by chance.
-    """
-    ratio = refined.log_likelihood_ratio
-    allowed = np.where(refined.veto == 0, ratio, -1.0)
-    best = allowed.max(axis=1)
-    fair = best >= 0.5 * ratio.max(axis=1)
-    alike = (refined.veto == 0) & (ratio >= 0.25 * best[:, None])
-    nearest = np.where(alike, screened, -1.0).argmax(axis=1)
-    return np.where(fair, nearest, ratio.argmax(axis=1))
