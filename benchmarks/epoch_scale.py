@@ -201,7 +201,7 @@ def draw(found: Measured, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surveys", type=int, default=250)
+    parser.add_argument("--surveys", type=int, default=300)
     parser.add_argument("--figures", type=Path)
     options = parser.parse_args()
     found = measure(range(options.surveys))

@@ -6,6 +6,7 @@ import numpy as np
 
 from dsaflow.config.sections import Variability
 from dsaflow.variability.curves import LightCurves, nan_median
+from dsaflow.variability.fields import join_fields, split_fields
 from dsaflow.variability.scale import EpochScale, fit_epoch_scale
 from dsaflow.variability.spatial import local_offsets
 
@@ -31,19 +32,31 @@ class Normalised:
 
 
 def normalise(curves: LightCurves, options: Variability) -> Normalised:
-    """Fit the epochs' scales in the whole band and apply them."""
+    """Fit the epochs' scales in the whole band and apply them.
+
+    Each source's relative errors are those of its light curve; the absolute scale's error, common
+    to all epochs, has no part in them (`LightCurves.scale_err` holds the calibration's).
+    """
     candidate = curves.compact & curves.isolated & (curves.median_snr > options.reference_min_snr)
-    scale = fit_epoch_scale(
-        curves.flux_jy,
-        curves.flux_err_jy,
-        candidate,
-        nan_median(curves.scale_err.T),
-        options.min_references,
-        options.reference_max_excess,
-        offset_deg=local_offsets(curves.ra_deg, curves.dec_deg),
-        max_order=options.scale_max_order,
-    )
-    return _apply(curves.flux_jy, curves.flux_err_jy, scale)
+    field = split_fields(curves.ra_deg, options.scale_field_deg)
+    offset_deg = np.zeros((len(field), 2))
+    parts = []
+    for k in range(int(field.max(initial=0)) + 1):
+        own = field == k
+        offset_deg[own] = local_offsets(curves.ra_deg[own], curves.dec_deg[own])
+        parts.append(
+            fit_epoch_scale(
+                curves.flux_jy[own],
+                curves.flux_err_jy[own],
+                candidate[own],
+                nan_median(curves.scale_err[own].T),
+                options.min_references,
+                options.reference_max_excess,
+                offset_deg=offset_deg[own],
+                max_order=options.scale_max_order,
+            )
+        )
+    return _apply(curves.flux_jy, curves.flux_err_jy, join_fields(parts, field), field, parts)
 
 
 def normalise_bands(
@@ -52,42 +65,63 @@ def normalise_bands(
     """Fit and apply the scales of each sub-band; the references are those of the whole band.
 
     A bandpass that drifts gives each sub-band a scale of its own. Where a sub-band has too few
-    references at an epoch, the whole band's scale stands in.
+    references at an epoch, the whole band's scale stands in. The scales at each source's position
+    are in the normalised fluxes and not kept by themselves, which would be as large again.
     """
+    wholes = whole.scale.parts or [whole.scale]
+    field = whole.scale.field if whole.scale.parts else np.zeros(len(curves.source_id), int)
     result = []
-    offset_deg = local_offsets(curves.ra_deg, curves.dec_deg)
     for flux, error in zip(curves.band_flux_jy, curves.band_flux_err_jy, strict=True):
         snr = nan_median(flux) / nan_median(error)
         candidate = whole.scale.is_reference & (snr > 0.5 * options.reference_min_snr)
-        own = fit_epoch_scale(
-            flux,
-            error,
-            candidate,
-            whole.scale.scale_err,
-            options.min_references,
-            options.reference_max_excess,
-            offset_deg=offset_deg,
-            order=whole.scale.order,
-        )
-        own.source_scale = np.where(own.measured, own.source_scale, whole.scale.source_scale)
-        own.source_scale_err = np.where(
-            own.measured, own.source_scale_err, whole.scale.source_scale_err
-        )
-        own.excess = np.where(own.measured, own.excess, whole.scale.excess)
-        result.append(_apply(flux, error, own))
+        parts = []
+        for k, of_whole in enumerate(wholes):
+            own = field == k
+            part = fit_epoch_scale(
+                flux[own],
+                error[own],
+                candidate[own],
+                of_whole.scale_err,
+                options.min_references,
+                options.reference_max_excess,
+                offset_deg=local_offsets(curves.ra_deg[own], curves.dec_deg[own]),
+                order=of_whole.order,
+            )
+            for name in ("source_scale", "source_scale_err"):
+                stand_in = getattr(whole.scale, name)[own]
+                setattr(part, name, np.where(part.measured, getattr(part, name), stand_in))
+            part.excess = np.where(part.measured, part.excess, of_whole.excess)
+            parts.append(part)
+        normal = _apply(flux, error, join_fields(parts, field), field, parts)
+        nothing = np.zeros((0, len(curves.epoch)))
+        normal.scale.source_scale = normal.scale.source_scale_err = nothing
+        result.append(normal)
     return result
 
 
-def _apply(flux: np.ndarray, flux_err: np.ndarray, scale: EpochScale) -> Normalised:
-    scaled = flux / scale.source_scale
-    level = nan_median(scaled)
-    positive = np.where(level > 0, level, np.nan)[:, None]
-    # The scale's error is taken at the baseline's flux, not at the epoch's: a weight must not
-    # depend on the noise it weighs.
-    variance = (
-        np.square(flux_err / scale.source_scale / positive)
-        + np.square(scale.source_scale_err)
-        + np.square(scale.excess)
-    )
-    normal = np.where(np.isfinite(variance), scaled / positive, np.nan)
-    return Normalised(normal, np.where(np.isfinite(normal), variance, np.nan), level, scale)
+def _apply(
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    scale: EpochScale,
+    field: np.ndarray,
+    parts: list[EpochScale],
+) -> Normalised:
+    """Divide by scale and level, a field at a time."""
+    normal, total = np.empty(flux.shape), np.empty(flux.shape)
+    level = np.empty(len(flux))
+    for k, part in enumerate(parts):
+        own = field == k
+        source_scale = scale.source_scale[own]
+        scaled = flux[own] / source_scale
+        level[own] = nan_median(scaled)
+        positive = np.where(level[own] > 0, level[own], np.nan)[:, None]
+        # The scale's error is taken at the baseline's flux, not at the epoch's: a weight must not
+        # depend on the noise it weighs.
+        variance = (
+            np.square(flux_err[own] / source_scale / positive)
+            + np.square(scale.source_scale_err[own])
+            + np.square(part.excess)
+        )
+        normal[own] = np.where(np.isfinite(variance), scaled / positive, np.nan)
+        total[own] = np.where(np.isfinite(normal[own]), variance, np.nan)
+    return Normalised(normal, total, level, scale)

@@ -1,6 +1,6 @@
 """Flux scale of each epoch from the references' light curves, the target left out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,6 +58,11 @@ class EpochScale:
         Coefficients of ln scale and their covariance. Two sources at one epoch have the common
         covariance basis_i . covariance . basis_j; between epochs it is negligible.
     basis : ndarray, shape (n_source, n_term)
+    parts : list of EpochScale
+        The fields of a strip of several, each over its own sources; then the epochs' own arrays
+        here are summaries.
+    field : ndarray of int, shape (n_source,)
+        Index into `parts`; empty without.
     """
 
     scale: np.ndarray
@@ -75,10 +80,14 @@ class EpochScale:
     theta: np.ndarray
     covariance: np.ndarray
     basis: np.ndarray
+    parts: list["EpochScale"] = field(default_factory=list)
+    field: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def spatial_rms(self) -> np.ndarray:
         """Scatter of ln scale over the references' positions, shape (n_epoch,)."""
+        if self.parts:
+            return np.sqrt(np.mean([np.square(part.spatial_rms) for part in self.parts], axis=0))
         return np.sqrt(np.square(self.theta[:, 1:]).sum(axis=1))  # the basis is orthonormal there
 
     def flags(self, max_excess: float, max_rejected: float = 0.3) -> np.ndarray:
