@@ -56,16 +56,11 @@ class Detector:
         """Search normalised curves, shape (n_source, n_epoch), NaN where not measured."""
         events = search(curve, variance, self.bank, self.rules)
         some = events.template >= 0
-        template = np.where(some, events.template, 0)
-        # Where the search fits times off the bank's grid, those are what it announces.
-        duration = getattr(events, "duration_days", self.bank.duration_days[template])
-        mid = getattr(events, "mid_mjd", self.bank.mid_mjd[template])
-        start = mid - 0.5 * duration
         return Found(
             ratio=np.where(some, events.log_likelihood_ratio, 0.0),
             allowed=some & (np.asarray(events.veto) == 0),
-            start_mjd=np.where(some, start, np.nan),
-            duration_days=np.where(some, duration, np.nan),
+            start_mjd=np.where(some, events.mid_mjd - 0.5 * events.duration_days, np.nan),
+            duration_days=np.where(some, events.duration_days, np.nan),
             depth=np.where(some, events.depth, np.nan),
             depth_err=np.where(some, events.depth_err, np.nan),
         )
