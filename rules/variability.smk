@@ -4,6 +4,11 @@ rule measure_variability:
         photometry=strip_mosaics("photometry"),
         # only for the candidates' cut-outs: a few pixels of a few of them are read
         mosaics=strip_mosaics("mosaic_image"),
+        efficiency=(
+            [CONFIG.variability.efficiency_table]
+            if CONFIG.variability.efficiency_table
+            else []
+        ),
     output:
         light_curves=reported("light_curves", "Variability"),
         epoch_scale=reported("epoch_scale", "Variability"),

@@ -9,6 +9,7 @@ PRODUCTS = (
     "metrics",
     "ese_candidates",
     "ese_candidates_ecsv",
+    "ese_candidates_votable",
     "plots",
     "verdict",
 )
@@ -19,5 +20,6 @@ run_stage(
         list(snakemake.input.photometry),
         {key: snakemake.output[key] for key in PRODUCTS},
         config,
+        mosaic_paths=list(snakemake.input.mosaics),
     ),
 )

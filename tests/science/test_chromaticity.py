@@ -82,12 +82,13 @@ def check(kind: str, snrs: tuple[float, ...], number: int) -> None:
     assert abs(pull.std() - 1) < 0.25 + 3 / np.sqrt(2 * pull.size)
     assert (labels[np.abs(expected) < 3] == "undecided").all()
     # where the ratio is expected at 30, a measured one below 5 is 3.2 sigma away
-    assert (labels[np.abs(expected) > 30] == truth).mean() > 0.97
+    sure = labels[np.abs(expected) > 30] == truth
+    assert sure.sum() >= 0.97 * sure.size
 
 
 @pytest.mark.parametrize("kind", ["lens", "gaussian", "achromatic lens shape"])
 def test_labels_are_wrong_no_oftener_than_the_ratio_says(kind: str) -> None:
-    check(kind, (15, 60), 8)
+    check(kind, (15, 100), 8)
 
 
 @pytest.mark.slow

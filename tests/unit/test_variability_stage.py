@@ -67,6 +67,7 @@ def outputs(folder: Path) -> dict[str, Path]:
     paths = {key: folder / f"{key}.parquet" for key in keys}
     return paths | {
         "ese_candidates_ecsv": folder / "ese_candidates.ecsv",
+        "ese_candidates_votable": folder / "ese_candidates.vot",
         "plots": folder / "candidates",
         "verdict": folder / "variability.json",
     }
@@ -79,14 +80,28 @@ def test_products_of_a_survey_with_one_event(tmp_path: Path) -> None:
     run(paths[::-1], second, CONFIG)
     assert verdict.verdict == "pass"
     assert verdict.numbers["candidates"] == ["S07"]
-    for key in ("light_curves", "epoch_scale", "metrics", "ese_candidates", "ese_candidates_ecsv"):
+    for key in set(first) - {"plots", "verdict"}:
         assert sha256(first[key]) == sha256(second[key]), key
     event = pq.read_table(first["ese_candidates"]).to_pylist()[0]
     assert event["rank"] == 1
     assert event["depth"] == pytest.approx(0.4, abs=0.05)
     assert event["start_epoch"] in (9007, 9008)
     assert event["chromatic_ratio"] == pytest.approx(1, abs=4 * event["chromatic_ratio_err"])
+    assert event["start_mjd"] == pytest.approx(60007.5, abs=5 * event["start_err_days"])
+    assert event["duration_days"] == pytest.approx(6, abs=5 * event["duration_err_days"])
+    assert event["epochs_event"] == "9008 9009 9010 9011 9012 9013"
+    assert event["false_alarms_per_source_year"] * verdict.numbers["source_years"] == pytest.approx(
+        event["false_alarms_per_survey"]
+    )
+    assert event["q_value"] < 1e-6
+    assert event["probability_real"] > 0.99
+    assert event["chromatic_expected_lens"] > 0 > event["chromatic_expected_achromatic"]
+    assert np.isnan(event["efficiency"])
+    assert event["known_variable"] == ""
     assert Table.read(first["ese_candidates_ecsv"])["source_id"].tolist() == ["S07"]
+    votable = Table.read(first["ese_candidates_votable"])
+    assert votable["depth"][0] == event["depth"]
+    assert votable["duration_days"].unit == "d"
     index = json.loads((first["plots"] / "index.json").read_text())
     assert index["plots"] == [{"rank": 1, "source_id": "S07", "file": "001_S07.png"}]
     assert (first["plots"] / "001_S07.png").stat().st_size > 10_000
@@ -132,7 +147,10 @@ def test_rejected_missing_and_doubled_measurements(tmp_path: Path) -> None:
     assert max(r["flux_jy"] for r in rows if r["epoch"] == 9003) < 9
     assert not any(r["used"] for r in rows if r["epoch"] == 9009)
     assert verdict.numbers["candidates"] == []
-    assert [p.name for p in target["plots"].iterdir()] == ["index.json"]
+    assert [p.name for p in target["plots"].iterdir()] in (
+        ["index.json", "search.png"],
+        ["search.png", "index.json"],
+    )
     scale = pq.read_table(target["epoch_scale"]).to_pylist()
     assert [r["flag"] for r in scale if r["epoch"] == 9009] == ["few_references"]
 

@@ -9,8 +9,15 @@ from fastapi.responses import FileResponse
 
 from dsaflow.api import files, tables
 from dsaflow.api.errors import documented, not_found
-from dsaflow.api.models import Page, page_of
-from dsaflow.api.models_science import Candidate, LightCurve, Review, ReviewRequest
+from dsaflow.api.models import page_of
+from dsaflow.api.models_science import (
+    Candidate,
+    CandidatePage,
+    EventSearch,
+    LightCurve,
+    Review,
+    ReviewRequest,
+)
 from dsaflow.api.settings import Here, Pages, Service, StripInQuery
 from dsaflow.api.sources import light_curves
 from dsaflow.names import candidate_id, product
@@ -51,8 +58,11 @@ def list_candidates(
     strip: StripInQuery = None,
     min_significance: Annotated[float, Query(ge=0, le=1e6, allow_inf_nan=False)] = 0.0,
     reviewed: Annotated[bool | None, Query(description="with a review, or without")] = None,
-) -> Page[Candidate]:
-    """Candidates of the newest search of each strip, most significant first."""
+) -> CandidatePage:
+    """Candidates of the newest search of each strip, most significant first.
+
+    `searches` says what each list is worth: its threshold, and the false alarms expected above it.
+    """
     rows = [
         _with_review(here, row)
         for row in tables.candidates(here.results, strip)
@@ -61,7 +71,21 @@ def list_candidates(
     if reviewed is not None:
         rows = [row for row in rows if bool(row["reviews"]) is reviewed]
     part = rows[paging.offset : paging.offset + paging.limit]
-    return page_of(Candidate, part, len(rows), paging)
+    page = page_of(Candidate, part, len(rows), paging)
+    return CandidatePage(**dict(page), searches=_searches(here, strip))
+
+
+def _searches(here: Service, strip: str | None) -> list[EventSearch]:
+    """The newest search of each strip, from its verdict."""
+    found = []
+    for name in tables.strips(here.results, strip):
+        verdict = files.read_if_there(
+            Path(product("variability_verdict", str(here.results), strip=name))
+        )
+        numbers = (verdict or {}).get("numbers", {})
+        if "threshold_ln_lr" in numbers:
+            found.append(EventSearch.model_validate(numbers | {"strip": name}))
+    return found
 
 
 @router.get("/{candidate_id}", responses=documented(404))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dsaflow.api.models import Answer, Request
+from dsaflow.api.models import Answer, Page, Request
 
 Number = float | None
 
@@ -38,6 +38,9 @@ class Source(Answer):
     ese_searched: bool
     ese_log_likelihood_ratio: Number
     ese_depth: Number
+    ese_class: str = Field(
+        "", description="event; no_recovery or no_onset: only one side of it lies within the data"
+    )
     ese_veto: str
 
 
@@ -124,26 +127,81 @@ class Candidate(Answer):
     dec_deg: float
     significance: Number = Field(description="sqrt(2 ln LR): sigma of a single trial")
     log_likelihood_ratio: Number
-    false_alarms_per_survey: Number
+    false_alarms_per_survey: Number = Field(description="expected above this ln LR, all sources")
+    false_alarms_per_survey_low: Number = Field(None, description="5th percentile of it")
+    false_alarms_per_survey_high: Number = Field(None, description="95th percentile of it")
+    false_alarms_per_source_year: Number = Field(
+        None, description="per year of observed time of a source"
+    )
+    q_value: Number = Field(
+        None, description="least false discovery rate of a list that holds this candidate"
+    )
+    probability_real: Number = Field(
+        None, description="event and no false alarm, for 0.017 events a source-year"
+    )
+    efficiency: Number = Field(
+        None, description="share of such events that the search finds; null: not known"
+    )
+    efficiency_low: Number = Field(None, description="95 % interval")
+    efficiency_high: Number = Field(None, description="95 % interval")
     start_mjd: Number
+    start_err_days: Number = None
     start_epoch: int
     mid_mjd: Number
+    mid_err_days: Number = None
     duration_days: Number
+    duration_err_days: Number = None
     depth: Number
     depth_err: Number
+    event_class: str = Field("event", description="event, no_recovery or no_onset")
     template: str
+    fitted_with: str = Field(
+        "template", description="what start, duration and depth are of: template or fitted lens"
+    )
     baseline_flux_jy: Number
     excess: Number
     n_epochs: int
+    n_epochs_event: int = Field(0, description="measured between start and end")
+    epochs_event: str = Field("", description="their sidereal-day numbers")
     largest_contribution: Number
+    lens_strength: Number = Field(
+        None,
+        description="alpha at the band's centre (Clegg et al. 1998) if all of the source is lensed",
+    )
+    lens_strength_err: Number = None
+    lens_crossing_days: Number = Field(
+        None, description="the lens's 1/e half width over its transverse velocity"
+    )
+    lens_crossing_err_days: Number = None
+    lens_source_size: Number = Field(None, description="Gaussian sigma in lens radii")
+    lens_delta_chi2: Number = Field(
+        None, description="chi-squared beyond that of a lens that covers part of the source"
+    )
     chromatic_ratio: Number
     chromatic_ratio_err: Number
-    chromatic_log_ratio: Number
-    chromatic_label: str
+    chromatic_log_ratio: Number = Field(description="ln LR of a plasma lens against achromatic")
+    chromatic_expected_lens: Number = Field(
+        None, description="the same on average were the best lens true"
+    )
+    chromatic_expected_achromatic: Number = Field(
+        None, description="the same were the best achromatic event true"
+    )
+    chromatic_label: str = Field(description="chromatic, achromatic, undecided")
     neighbour_depth: Number
     neighbour_depth_err: Number
     n_neighbours: int
     n_neighbours_dipping: int
+    beam_response_event: Number = Field(None, description="median over the event's epochs")
+    beam_response_outside: Number = Field(None, description="median over the others")
+    edge_distance_deg: Number = Field(None, description="least distance to a mosaic's edge")
+    n_tiles_event: Number = None
+    n_tiles_outside: Number = None
+    n_warned: int = Field(0, description="epochs of the event with a quality warning")
+    warned_share_outside: Number = None
+    n_blend: int = Field(-1, description="most sources fitted together in the event")
+    known_variable: str = Field("", description="name of the known variable at this position")
+    sun_distance_deg: Number = Field(None, description="least during the event")
+    galactic_latitude_deg: Number = None
     flags: str
     bands: list[BandDepth]
     reviews: list[Review] = Field(description="newest first")
@@ -155,6 +213,32 @@ class Candidate(Answer):
         self.links = {"self": base}
         self.links |= {name: f"{base}/{name}" for name in ("lightcurve", "plot.png", "review")}
         return self
+
+
+class EventSearch(Answer):
+    """How a strip was searched: what its list of candidates is worth."""
+
+    strip: str
+    n_searched: int = Field(description="sources")
+    n_epochs: int
+    n_candidates: int
+    n_vetoed: dict[str, int] = Field(
+        description="dips above the threshold that are none, by reason"
+    )
+    unfinished: list[str] = Field(
+        default_factory=list,
+        description="sources above the threshold of whose event only the fall or the return is seen",
+    )
+    source_years: Number = Field(None, description="observed time of the sources searched")
+    threshold_ln_lr: Number = Field(description="ln LR that a candidate exceeds; null: no search")
+    false_alarms_per_survey: Number = Field(None, description="expected above the threshold")
+    false_alarms_per_source_year: Number = None
+
+
+class CandidatePage(Page[Candidate]):
+    """Candidates, and the searches that they are from."""
+
+    searches: list[EventSearch] = Field(description="one a strip")
 
 
 class Measurement(Answer):

@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 
 from dsaflow.config.sections import Variability
-from dsaflow.variability.chromatic import measure_chromaticity
 from dsaflow.variability.curves import LightCurves
+from dsaflow.variability.describe import Survey, describe
+from dsaflow.variability.efficiency import EfficiencyTable
 from dsaflow.variability.falsealarm import FalseAlarms, calibrate_threshold
 from dsaflow.variability.normalise import Normalised
 from dsaflow.variability.search import VETOES, Events, SearchRules, search
-from dsaflow.variability.templates import TemplateBank, build_bank, event_shapes
-from dsaflow.variability.vetoes import neighbour_depth
+from dsaflow.variability.surroundings import response_explains
+from dsaflow.variability.templates import (
+    TemplateBank,
+    cadence_days,
+    survey_bank,
+)
 
 # A neighbour's mean depth above this share of the candidate's, at 3 sigma, is a common cause.
 _COMMON_SHARE = 0.25
@@ -60,10 +65,9 @@ def find_candidates(
     index = np.flatnonzero(searched)
     if len(index) == 0:
         return result
-    shapes = event_shapes(options.lens_strengths, options.lens_source_size)
-    bank = build_bank(curves.mjd, shapes, options.min_event_epochs, options.duration_ratio)
+    bank = survey_bank(curves.mjd, options)
     result.bank = bank
-    rules = SearchRules(options.min_event_epochs, options.max_single_contribution)
+    rules = SearchRules.of(options)
     y, variance = normal.flux[index], normal.variance[index]
     found = search(y, variance, bank, rules)
     events.put(index, found, np.arange(len(index)))
@@ -81,16 +85,65 @@ def find_candidates(
     above = np.flatnonzero(events.log_likelihood_ratio > result.false_alarms.threshold)
     veto[above] = np.array(VETOES)[events.veto[above]]
     order = above[np.argsort(-events.log_likelihood_ratio[above], kind="stable")]
+    survey = Survey(curves, normal, bands, events, bank, options)
     for source in order:
         if veto[source]:
             continue
-        candidate = _describe(int(source), curves, normal, bands, result, options)
-        if _common_cause(candidate, options):
-            veto[source] = "neighbours_dip"
+        candidate = describe(int(source), survey)
+        veto[source] = _veto(candidate, options)
+        if veto[source]:
             continue
         candidate["rank"] = len(result.candidates) + 1
         result.candidates.append(candidate)
+    _add_chances(result, survey)
     return result
+
+
+def _add_chances(result: SearchResult, survey: Survey) -> None:
+    """Give each candidate its false-alarm rates, q-value, probability of being real, efficiency."""
+    alarms, events = result.false_alarms, result.events
+    if alarms is None or not result.candidates:
+        return
+    mjd, options = survey.curves.mjd, survey.options
+    index = np.array([c["source"] for c in result.candidates])
+    ratios = events.log_likelihood_ratio[index]
+    announced = np.where((events.veto == 0) & (result.veto == ""), events.log_likelihood_ratio, 0.0)
+    q_values = np.full(len(result.searched), np.nan)
+    q_values[result.searched] = alarms.q_values(announced[result.searched])
+    low, high = alarms.interval(ratios)
+    columns = {
+        "false_alarms_per_survey": alarms.expected(ratios),
+        "false_alarms_per_survey_low": low,
+        "false_alarms_per_survey_high": high,
+        "false_alarms_per_source_year": alarms.per_source_year(ratios),
+        "q_value": q_values[index],
+        "probability_real": alarms.probability_real(ratios, events.depth_err[index]),
+    }
+    efficiencies = EfficiencyTable.read(options.efficiency_table)
+    for k, candidate in enumerate(result.candidates):
+        candidate |= {name: float(values[k]) for name, values in columns.items()}
+        found = efficiencies.of(
+            candidate["depth"],
+            candidate["duration_days"],
+            float(survey.curves.median_snr[index[k]]),
+            float(mjd[-1] - mjd[0]),
+            cadence_days(mjd),
+        )
+        candidate |= {
+            "efficiency": found.value,
+            "efficiency_low": found.low,
+            "efficiency_high": found.high,
+        }
+
+
+def _veto(candidate: dict[str, Any], options: Variability) -> str:
+    """Why a dip is no candidate though the search allows it; empty if it is one."""
+    if _common_cause(candidate, options):
+        return "neighbours_dip"
+    depth, error = candidate["depth"], candidate["depth_err"]
+    if response_explains(candidate["around"], depth, error, options.beam_error_slope):
+        return "beam_position"
+    return ""
 
 
 def _common_cause(candidate: dict[str, Any], options: Variability) -> bool:
@@ -100,104 +153,3 @@ def _common_cause(candidate: dict[str, Any], options: Variability) -> bool:
     mean, error = candidate["neighbour_depth"], candidate["neighbour_depth_err"]
     together = mean > _COMMON_SHARE * candidate["depth"] and mean > 3 * error
     return together or candidate["n_neighbours_dipping"] >= 2
-
-
-def _describe(
-    source: int,
-    curves: LightCurves,
-    normal: Normalised,
-    bands: list[Normalised],
-    result: SearchResult,
-    options: Variability,
-) -> dict[str, Any]:
-    """All columns of one candidate."""
-    events, bank = result.events, result.bank
-    if bank is None or result.false_alarms is None:
-        raise ValueError("a candidate without a search")
-    k = int(events.template[source])
-    ratio = float(events.log_likelihood_ratio[source])
-    start, duration = float(bank.start_mjd[k]), float(bank.duration_days[k])
-    mean, error, dipping, near = neighbour_depth(
-        source,
-        bank.dip[k],
-        float(events.depth[source]),
-        normal.flux,
-        normal.variance,
-        np.nan_to_num(np.square(normal.scale.source_excess)),
-        curves.ra_deg,
-        curves.dec_deg,
-        options.neighbour_radius_deg,
-        options.neighbour_number,
-    )
-    colour = measure_chromaticity(
-        np.array([b.flux[source] for b in bands]).reshape(len(bands), -1),
-        np.array([b.variance[source] for b in bands]).reshape(len(bands), -1)
-        + events.excess[source],
-        curves.band_freq_hz,
-        curves.mjd,
-        bank.dip[k],
-        float(bank.mid_mjd[k]),
-        duration,
-        float(events.depth[source]),
-        options.lens_source_size,
-    )
-    inside = (curves.mjd >= start) & (curves.mjd <= start + duration)
-    first = int(np.argmax(inside & np.isfinite(normal.flux[source])))
-    return {
-        "rank": 0,
-        "source": source,
-        "template_index": k,
-        "neighbours": near,
-        "source_id": str(curves.source_id[source]),
-        "ra_deg": float(curves.ra_deg[source]),
-        "dec_deg": float(curves.dec_deg[source]),
-        "significance": float(np.sqrt(2 * ratio)),
-        "log_likelihood_ratio": ratio,
-        "false_alarms_per_survey": float(result.false_alarms.expected(np.array(ratio))),
-        "start_mjd": start,
-        "start_epoch": int(curves.epoch[first]),
-        "mid_mjd": float(bank.mid_mjd[k]),
-        "duration_days": duration,
-        "depth": float(events.depth[source]),
-        "depth_err": float(events.depth_err[source]),
-        "template": bank.shape[bank.shape_index[k]],
-        "baseline_flux_jy": float(events.baseline[source] * normal.level_jy[source]),
-        "excess": float(np.sqrt(events.excess[source])),
-        "n_epochs": int(events.n_epochs[source]),
-        "largest_contribution": float(events.largest_single[source]),
-        "chromatic_ratio": colour.ratio,
-        "chromatic_ratio_err": colour.ratio_err,
-        "chromatic_log_ratio": colour.log_ratio,
-        "chromatic_label": colour.label,
-        "band_depth": colour.depth,
-        "band_depth_err": colour.depth_err,
-        "neighbour_depth": mean,
-        "neighbour_depth_err": error,
-        "n_neighbours": len(near),
-        "n_neighbours_dipping": dipping,
-        "flags": _flags(source, curves, normal, events, inside, len(near), options),
-    }
-
-
-def _flags(
-    source: int,
-    curves: LightCurves,
-    normal: Normalised,
-    events: Events,
-    inside: np.ndarray,
-    n_neighbours: int,
-    options: Variability,
-) -> str:
-    """What a reader must know, separated by semicolons."""
-    flags = []
-    if events.excess[source] > np.nanmedian(normal.variance[source]):
-        flags.append("variable_outside")
-    if n_neighbours < options.neighbour_min:
-        flags.append("few_neighbours")
-    if not normal.scale.measured[inside].all():
-        flags.append("scale_unmeasured")
-    if not curves.compact[source]:
-        flags.append("extended")
-    if not curves.isolated[source]:
-        flags.append("blended")
-    return ";".join(flags)

@@ -25,7 +25,10 @@ _COVERED = 0.9999  # a gain of exactly 0 would leave no baseline to solve for
 
 @dataclass
 class EventTimes:
-    """When, how long and how deep, with 1-sigma errors; days (MJD, UTC) and fractions."""
+    """When, how long and how deep, with 1-sigma errors; days (MJD, UTC) and fractions.
+
+    `delta_chi2` is the improvement of the best fit over no event.
+    """
 
     mid_mjd: float
     mid_err_days: float
@@ -36,6 +39,7 @@ class EventTimes:
     depth: float
     depth_err: float
     baseline: float
+    delta_chi2: float = math.nan
 
 
 @dataclass
@@ -163,6 +167,7 @@ def _mean_event(
         depth=deep,
         depth_err=math.sqrt(spread**2 + float(chance @ depth_var)),
         baseline=float(chance @ base),
+        delta_chi2=float(gain.max()),
     )
 
 
@@ -281,6 +286,15 @@ def fit_lens(
         source_size=float(np.exp(chance @ np.log(_SIZES * source_size))),
         delta_chi2=max(best.chi2 - looser.chi2, 0.0),
     )
+
+
+def lens_shape(lens: LensParameters) -> Shape | None:
+    """Dip of the fitted lens at unit depth and unit full width; None where none was fitted."""
+    if not math.isfinite(lens.strength):
+        return None
+    table = lens_table(lens.source_size)
+    profile = table.profile(lens.strength)
+    return lambda phase: np.interp(np.abs(phase), table.phase, profile / profile[0], right=0.0)
 
 
 def _mixture(logs: np.ndarray, errors: np.ndarray, chance: np.ndarray) -> tuple[float, float]:

@@ -2,21 +2,21 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dsaflow.fileio import atomic_directory, atomic_file, write_json
+from dsaflow.variability.candidateplot import draw_candidate, figure_of
 from dsaflow.variability.candidates import SearchResult
 from dsaflow.variability.curves import LightCurves
+from dsaflow.variability.cutouts import event_cutouts
 from dsaflow.variability.normalise import Normalised
+from dsaflow.variability.searchplot import draw_search
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_NEIGHBOURS_SHOWN = 4
-_BAND_COLOURS = ("#7b3294", "#2166ac", "#1b7837", "#d95f02", "#a6761d", "#666666")
+# The list as a figure, beside the candidates' own.
+SEARCH_PLOT = "search.png"
 
 
 def plot_name(rank: int, source_id: str) -> str:
@@ -31,8 +31,14 @@ def write_candidate_plots(
     bands: list[Normalised],
     search: SearchResult,
     max_plots: int,
+    mosaics: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """Draw the candidates into a directory whose ``index.json`` is written last.
+
+    Parameters
+    ----------
+    mosaics : mapping, optional
+        Mosaic images by group_id, for cut-outs.
 
     Returns
     -------
@@ -51,116 +57,23 @@ def write_candidate_plots(
     with atomic_directory(directory) as temporary:
         temporary.mkdir(parents=True)
         for candidate, entry in zip(shown, index, strict=True):
-            _draw(temporary / entry["file"], candidate, curves, normal, bands, search)
+            if search.false_alarms is None:
+                raise ValueError("a candidate without a search")
+            where = candidate["mid_mjd"], candidate["duration_days"]
+            draw_candidate(
+                temporary / entry["file"],
+                candidate,
+                curves,
+                normal,
+                bands,
+                event_cutouts(candidate["source"], curves, mosaics or {}, *where),
+                search.false_alarms.threshold,
+            )
+        draw_search(temporary / SEARCH_PLOT, search, curves.strip)
         write_json(
             temporary / "index.json", {"n_candidates": len(search.candidates), "plots": index}
         )
     return [entry["file"] for entry in index]
-
-
-def _figure(width: float, height: float):
-    # The object interface draws without pyplot's global state and without a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _draw(
-    path: Path,
-    candidate: dict[str, Any],
-    curves: LightCurves,
-    normal: Normalised,
-    bands: list[Normalised],
-    search: SearchResult,
-) -> None:
-    source, bank = candidate["source"], search.bank
-    if bank is None:
-        raise ValueError("a candidate without a template bank")
-    figure = _figure(11, 7.5)
-    axes = figure.subplots(2, 2)
-    start, end = candidate["start_mjd"], candidate["start_mjd"] + candidate["duration_days"]
-    mjd, unit = curves.mjd, candidate["baseline_flux_jy"] / normal.level_jy[source]
-    fine = np.linspace(mjd[0], mjd[-1], 2000)
-    model = 1 - candidate["depth"] * bank.dip_at(candidate["template_index"], fine)
-    error = np.sqrt(normal.variance[source] + candidate["excess"] ** 2) / unit
-    for panel, title in ((axes[0, 0], "full curve"), (axes[0, 1], "zoom")):
-        panel.axvspan(start, end, color="0.92", zorder=0)
-        panel.errorbar(mjd, normal.flux[source] / unit, error, fmt="o", ms=4, color="k", capsize=2)
-        panel.plot(fine, model, color="#d95f02", zorder=1.5)
-        panel.set_title(title)
-    margin = max(candidate["duration_days"], 2 * float(np.median(np.diff(mjd))))
-    axes[0, 1].set_xlim(start - margin, end + margin)
-    for k, band in enumerate(bands):
-        _band_panel(axes[1, 0], mjd, band, source, k, curves.band_freq_hz[k])
-    axes[1, 0].set_title(
-        f"sub-bands: depth low / high = {candidate['chromatic_ratio']:.2f} "
-        f"± {candidate['chromatic_ratio_err']:.2f}, {candidate['chromatic_label']}"
-    )
-    _neighbour_panel(axes[1, 1], mjd, normal, curves, candidate)
-    for panel in axes.flat:
-        panel.set_xlabel("MJD [d]")
-        panel.locator_params(axis="x", nbins=5)
-        panel.set_ylabel("flux / baseline")
-        panel.ticklabel_format(axis="x", useOffset=False)
-    figure.suptitle(
-        f"{candidate['rank']}: {candidate['source_id']}  RA {candidate['ra_deg']:.4f}°, "
-        f"Dec {candidate['dec_deg']:+.4f}°  "
-        f"baseline {1e3 * candidate['baseline_flux_jy']:.1f} mJy\n"
-        f"ln LR {candidate['log_likelihood_ratio']:.0f}, "
-        f"depth ({100 * candidate['depth']:.1f} ± {100 * candidate['depth_err']:.1f}) %, "
-        f"{candidate['duration_days']:.1f} d, {candidate['template']}"
-        f"  {candidate['flags']}"
-    )
-    figure.savefig(path, dpi=100)
-
-
-def _band_panel(
-    panel: "Axes", mjd: np.ndarray, band: Normalised, source: int, k: int, freq_hz: float
-) -> None:
-    shift = 0.06 * float(np.median(np.diff(mjd))) * (k - 1.5)
-    panel.errorbar(
-        mjd + shift,
-        band.flux[source],
-        np.sqrt(band.variance[source]),
-        fmt="o-",
-        ms=3,
-        lw=0.7,
-        color=_BAND_COLOURS[k % len(_BAND_COLOURS)],
-        label=f"{freq_hz / 1e6:.0f} MHz",
-    )
-    panel.legend(fontsize=7, ncols=2)
-
-
-def _neighbour_panel(
-    panel: "Axes",
-    mjd: np.ndarray,
-    normal: Normalised,
-    curves: LightCurves,
-    candidate: dict[str, Any],
-) -> None:
-    panel.axvspan(
-        candidate["start_mjd"], candidate["start_mjd"] + candidate["duration_days"], color="0.92"
-    )
-    for k, other in enumerate(candidate["neighbours"][:_NEIGHBOURS_SHOWN]):
-        panel.errorbar(
-            mjd,
-            normal.flux[other],
-            np.sqrt(normal.variance[other]),
-            fmt="o-",
-            ms=3,
-            lw=0.7,
-            color=_BAND_COLOURS[k],
-            label=str(curves.source_id[other]),
-        )
-    if len(candidate["neighbours"]):
-        panel.legend(fontsize=7, ncols=2)
-    panel.set_title(
-        f"neighbours: depth {candidate['neighbour_depth']:.3f} ± "
-        f"{candidate['neighbour_depth_err']:.3f} ({candidate['n_neighbours']})"
-    )
 
 
 def draw_light_curves(
@@ -201,7 +114,7 @@ def draw_light_curves(
     first = np.argsort(-eta, kind="stable")[: number // 2]
     rest = [k for k in np.argsort(-flux, kind="stable") if k not in first]
     chosen = [*first, *rest[: number - len(first)]]
-    figure = _figure(11, 2 + 1.3 * ((len(chosen) + 2) // 3))
+    figure = figure_of(11, 2 + 1.3 * ((len(chosen) + 2) // 3))
     if not chosen:
         figure.text(0.5, 0.5, "no measurement", ha="center")
     else:

@@ -13,6 +13,7 @@ from dsaflow.variability import metrics
 from dsaflow.variability.candidates import SearchResult
 from dsaflow.variability.curves import LightCurves, nan_median
 from dsaflow.variability.normalise import Normalised
+from dsaflow.variability.search import CLASSES
 
 # name -> (values, unit, meaning)
 Columns = dict[str, tuple[Any, str, str]]
@@ -140,62 +141,11 @@ def metrics_columns(curves: LightCurves, normal: Normalised, search: SearchResul
         "ese_searched": (search.searched, "", "bright and often enough measured"),
         "ese_log_likelihood_ratio": (events.log_likelihood_ratio, "", "best dip; 0: none"),
         "ese_depth": (events.depth, "", "relative, of the best dip"),
+        "ese_class": (
+            np.array(CLASSES)[events.cls],
+            "",
+            "event, no_recovery, no_onset; empty: none",
+        ),
+        "ese_edge_mjd": (events.edge_mjd, "d", "UTC, where a fall or return without the other is"),
         "ese_veto": (search.veto, "", "why a dip above the threshold is no candidate"),
     }
-
-
-_CANDIDATE_COLUMNS: dict[str, tuple[type, str, str]] = {
-    "rank": (int, "", "by log likelihood ratio"),
-    "source_id": (str, "", "catalogue name"),
-    "ra_deg": (float, "deg", "ICRS"),
-    "dec_deg": (float, "deg", "ICRS"),
-    "significance": (float, "", "sqrt(2 ln LR): sigma of a single trial"),
-    "log_likelihood_ratio": (float, "", "event against constant baseline"),
-    "false_alarms_per_survey": (float, "", "expected above this ln LR, all sources"),
-    "start_mjd": (float, "d", "UTC, half of the depth reached"),
-    "start_epoch": (int, "d", "first sidereal day in the event"),
-    "mid_mjd": (float, "d", "UTC"),
-    "duration_days": (float, "d", "full width at half depth"),
-    "depth": (float, "", "relative to the baseline"),
-    "depth_err": (float, "", "1 sigma"),
-    "template": (str, "", "shape; lens_<alpha> after Clegg et al. 1998"),
-    "baseline_flux_jy": (float, "Jy", "outside the event"),
-    "excess": (float, "", "scatter outside the event beyond the errors"),
-    "n_epochs": (int, "", "in the dip and favouring it"),
-    "largest_contribution": (float, "", "of one epoch to the improvement"),
-    "chromatic_ratio": (float, "", "depth in the lowest sub-band over the highest"),
-    "chromatic_ratio_err": (float, "", "1 sigma"),
-    "chromatic_log_ratio": (float, "", "ln LR of a plasma lens against an achromatic event"),
-    "chromatic_label": (str, "", "chromatic, achromatic, undecided"),
-    "neighbour_depth": (float, "", "mean depth of the same event in neighbours"),
-    "neighbour_depth_err": (float, "", "1 sigma"),
-    "n_neighbours": (int, "", "that could show it"),
-    "n_neighbours_dipping": (int, "", "that dip by half of the depth at 4 sigma"),
-    "flags": (str, "", "separated by semicolons"),
-}
-
-
-def candidate_columns(candidates: list[dict[str, Any]], band_freq_hz: np.ndarray) -> Columns:
-    """One row a candidate."""
-    columns: Columns = {}
-    for name, (kind, unit, meaning) in _CANDIDATE_COLUMNS.items():
-        columns[name] = (np.array([c[name] for c in candidates], dtype=kind), unit, meaning)
-    for k, frequency in enumerate(band_freq_hz):
-        for name in ("depth", "depth_err"):
-            values = np.array([c[f"band_{name}"][k] for c in candidates], float)
-            columns[f"{name}_b{k}"] = (values, "", f"sub-band at {frequency / 1e6:.1f} MHz")
-    return columns
-
-
-def write_ecsv(path: str | os.PathLike, columns: Columns, **metadata: Any) -> None:
-    """Write the same table as ECSV, for people and for astropy."""
-    from astropy.table import Column, Table
-
-    table = Table(meta=metadata)
-    for name, (values, unit, meaning) in columns.items():
-        values = np.asarray(values)
-        if values.dtype.kind == "U" and len(values) == 0:
-            values = values.astype("U1")
-        table[name] = Column(values, unit=unit or None, description=meaning)
-    with atomic_file(path) as temporary:
-        table.write(temporary, format="ascii.ecsv", overwrite=True)

@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsaflow.config import Config
 from dsaflow.errors import DataRejected, ReasonCode
-from dsaflow.variability import products
+from dsaflow.variability import candidatetable, products
 from dsaflow.variability.candidates import SearchResult, find_candidates
 from dsaflow.variability.curves import LightCurves, build, empty, read_photometry
+from dsaflow.variability.cutouts import by_group
+from dsaflow.variability.falsealarm import FalseAlarms
 from dsaflow.variability.normalise import normalise, normalise_bands
 from dsaflow.variability.plots import write_candidate_plots
+from dsaflow.variability.search import CLASSES
 from dsaflow.verdict import Gate, Verdict
 
 _METHOD = "dip templates against a constant baseline"
@@ -22,6 +26,7 @@ def run(
     photometry_paths: Sequence[str | os.PathLike],
     outputs: Mapping[str, str | os.PathLike],
     config: Config,
+    mosaic_paths: Sequence[str | os.PathLike] = (),
 ) -> Verdict:
     """Join all epochs of a strip into light curves, measure variability, search for ESEs.
 
@@ -31,8 +36,10 @@ def run(
         Photometry tables, one a mosaic; tables without rows are passed over.
     outputs : mapping
         Paths by name: light_curves, epoch_scale, metrics, ese_candidates, ese_candidates_ecsv,
-        plots (a directory).
+        ese_candidates_votable, plots (a directory).
     config : Config
+    mosaic_paths : sequence of paths
+        Mosaic images, ``{group_id}/mosaic.fits``, from which the candidates' plots have cut-outs.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def run(
     except DataRejected as error:
         _write(empty(), outputs, config)  # valid tables without rows
         return Verdict.rejected(error, n_sources=0, n_epochs=0, n_candidates=0)
-    search, numbers, gates = _write(curves, outputs, config)
+    search, numbers, gates = _write(curves, outputs, config, by_group(mosaic_paths))
     verdict = Verdict(numbers=numbers, gates=gates)
     verdict.detail = _sentence(search, numbers)
     sentence = verdict.detail
@@ -60,7 +67,10 @@ def run(
 
 
 def _write(
-    curves: LightCurves, outputs: Mapping[str, str | os.PathLike], config: Config
+    curves: LightCurves,
+    outputs: Mapping[str, str | os.PathLike],
+    config: Config,
+    mosaics: Mapping[str, Path] | None = None,
 ) -> tuple[SearchResult, dict[str, Any], list[Gate]]:
     """Compute and write everything, the plots' manifest last."""
     options = config.variability
@@ -85,11 +95,14 @@ def _write(
     products.write_table(
         outputs["metrics"], products.metrics_columns(curves, normal, search), **meta
     )
-    table = products.candidate_columns(search.candidates, curves.band_freq_hz)
+    table = candidatetable.candidate_columns(search.candidates, curves.band_freq_hz)
     meta |= {"method": _METHOD, "threshold_log_likelihood_ratio": numbers["threshold_ln_lr"]}
     products.write_table(outputs["ese_candidates"], table, **meta)
-    products.write_ecsv(outputs["ese_candidates_ecsv"], table, **meta)
-    write_candidate_plots(outputs["plots"], curves, normal, bands, search, options.max_plots)
+    candidatetable.write_ecsv(outputs["ese_candidates_ecsv"], table, **meta)
+    candidatetable.write_votable(outputs["ese_candidates_votable"], table, **meta)
+    write_candidate_plots(
+        outputs["plots"], curves, normal, bands, search, options.max_plots, mosaics
+    )
     measured = len(curves.epoch) - numbers["n_epochs_few_references"]
     share = measured / len(curves.epoch) if len(curves.epoch) else 0.0
     gates = [
@@ -112,10 +125,28 @@ def _numbers(curves: LightCurves, search: SearchResult) -> dict[str, Any]:
         "threshold_ln_lr": alarms.threshold if alarms else None,
         "threshold_analytic_ln_lr": alarms.analytic if alarms else None,
         "threshold_permutation_ln_lr": alarms.permutation if alarms else None,
+        "source_years": alarms.source_years if alarms else 0.0,
+        "false_alarms_per_survey": _at_threshold(alarms, "expected"),
+        "false_alarms_per_source_year": _at_threshold(alarms, "per_source_year"),
         "n_permutations": alarms.n_permutations if alarms else 0,
         "n_sources_permuted": alarms.n_quiet if alarms else 0,
+        "unfinished": _unfinished(curves, search),
         "candidates": [c["source_id"] for c in search.candidates],
     }
+
+
+def _unfinished(curves: LightCurves, search: SearchResult) -> list[str]:
+    """Sources above the threshold of whose event the data show only the fall, or the return."""
+    if search.false_alarms is None:
+        return []
+    one_sided = np.isin(np.array(CLASSES)[search.events.cls], ("no_recovery", "no_onset"))
+    above = search.events.log_likelihood_ratio > search.false_alarms.threshold
+    return [str(name) for name in curves.source_id[one_sided & above]]
+
+
+def _at_threshold(alarms: FalseAlarms | None, rate: str) -> float | None:
+    """False alarms expected above the threshold: in the survey, or per source-year."""
+    return float(getattr(alarms, rate)(np.array(alarms.threshold))) if alarms else None
 
 
 def _sentence(search: SearchResult, numbers: dict[str, Any]) -> str:

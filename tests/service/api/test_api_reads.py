@@ -95,7 +95,16 @@ def test_light_curve_and_variability_of_a_source(api):
 
 
 def test_candidates_their_curves_plots_and_reviews(api):
-    (candidate,) = get(api, "/api/ese/candidates")["items"]
+    listed = get(api, "/api/ese/candidates")
+    (candidate,), (search,) = listed["items"], listed["searches"]
+    assert search["threshold_ln_lr"] < candidate["log_likelihood_ratio"]
+    assert candidate["false_alarms_per_survey"] < search["false_alarms_per_survey"] <= 0.0101
+    assert candidate["false_alarms_per_source_year"] * search["source_years"] == pytest.approx(
+        candidate["false_alarms_per_survey"]
+    )
+    assert candidate["q_value"] < 0.01
+    assert candidate["probability_real"] > 0.9
+    assert candidate["duration_days"] == pytest.approx(6, abs=5 * candidate["duration_err_days"])
     assert candidate["candidate_id"] == CANDIDATE
     assert candidate["significance"] > 10
     assert len(candidate["bands"]) == 4
