@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsaflow.imaging.bright import HALF_WIDTH, Points, lonely, place_bright, point
+from dsaflow.imaging.bright import HALF_WIDTH, Points, finish_known, lonely, place_bright, point
 from dsaflow.imaging.known import KnownSources
 
 SIZE = 128
@@ -104,3 +104,28 @@ def test_sources_at_the_edge_are_left_to_clean():
     known = KnownSources(np.array([5.0]), np.array([5.0]), np.array([100.0]))
     added = place_bright(residual, model, known, 5.0, 3.0, residual, lambda: None)
     assert not added.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_is_left_of_catalogue_sources_below_the_threshold(seed):
+    rng = np.random.default_rng(seed)
+    truth = [(0.06, 40.37, 70.81), (0.03, 48.2, 64.9), (-0.02, 80.5, 30.1)]
+    image, psf = sky(truth, rng)
+    model = np.zeros((SIZE, SIZE), np.float32)
+    residual = image(model)
+    rms = float(residual.std())
+    x, y = np.array([s[1] for s in truth]), np.array([s[2] for s in truth])
+    points = Points(x, y)
+    before = points.measure(residual)
+
+    def regrid():
+        residual[:] = image(model)
+
+    # the catalogue knows the last one not at all
+    known = KnownSources(x, y, np.array([1.0, 1.0, 0.0]))
+    finish_known(residual, model, known, 0.5, psf, 3.0, regrid)
+    after = points.measure(residual)
+    # bilinear between the PSF's pixels: a few per cent of a sidelobe of the other
+    assert np.abs(after[:2]).max() < 0.03 * np.abs(before[:2]).max()
+    assert np.abs(before[:2]).max() > 0.5 * rms
+    assert model[round(y[2]), round(x[2])] == pytest.approx(0, abs=0.01 * rms)

@@ -9,6 +9,8 @@ correlated over a beam (Condon 1997; White 1980 for the estimator).
 import numpy as np
 from numba import njit
 
+from dsaflow.photometry.covariance import sandwich, with_absorbed_noise
+
 FOUR_LN2_TWICE = 8 * np.log(2)  # squared width of one beam in units of sigma^2
 
 
@@ -222,34 +224,10 @@ def _stamp(image, noise, x, y, precision, members, q_max):
 
 
 @njit(cache=True)
-def _sandwich(u, pixels, noise, rho):
-    """Diagonal of U^T C U with C_ij = s_i s_j rho(i - j)."""
-    n_lag = rho.shape[0] // 2
-    size, m = u.shape
-    variance = np.zeros(m)
-    scaled = u.T.copy()
-    for a in range(size):
-        scaled[:, a] *= noise[pixels[a, 0], pixels[a, 1]]
-    near = np.zeros(size)
-    for a in range(size):
-        # row a of C, its upper half left out and the lower doubled
-        for b in range(a):
-            dj, di = pixels[a, 0] - pixels[b, 0], pixels[a, 1] - pixels[b, 1]
-            inside = dj <= n_lag and -n_lag <= di <= n_lag
-            near[b] = 2 * rho[n_lag + dj, n_lag + di] if inside else 0.0
-        near[a] = 1.0
-        for k in range(m):
-            total = 0.0
-            for b in range(a + 1):
-                total += near[b] * scaled[k, b]
-            variance[k] += scaled[k, a] * total
-    return variance
-
-
-@njit(cache=True)
 def fit_groups(
-    image, noise, x, y, precision, start, members, background, background_var, radius_beams, rho
-):
+    image, noise, x, y, precision, start, members, background, background_var, radius_beams, rho,
+    deconvolved=False,
+):  # fmt: skip
     """Fit the fluxes of every group.
 
     Parameters
@@ -269,6 +247,8 @@ def fit_groups(
         Pixels within this of a member enter.
     rho : ndarray
         Correlation of the noise against lag; shape (1, 1) where no errors are wanted.
+    deconvolved : bool
+        Whether the sources' dirty beams were replaced (`with_absorbed_noise`).
 
     Returns
     -------
@@ -303,7 +283,10 @@ def fit_groups(
             weighted[a] = w * design[a]
         normal = design.T.copy() @ weighted
         u = weighted @ _invert(normal)
-        variance = _sandwich(u, pixels, noise, rho) if rho.size > 1 else np.zeros(m)
+        variance = np.zeros(m)
+        if rho.size > 1:
+            known = with_absorbed_noise(u, pixels, x, y, group, rho) if deconvolved else u
+            variance = sandwich(known, pixels, noise, rho)
         for c in range(m):
             k = group[c]
             total, response = 0.0, 0.0

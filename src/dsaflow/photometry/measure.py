@@ -93,7 +93,7 @@ def fit_plane(
     variance = np.where(count > 0, added, 0.0)
     change, flux_var, missing = fit_groups(
         residual, noise, x, y, precision, *groups,
-        background, variance, radius, central(model.rho, n_lag),
+        background, variance, radius, central(model.rho, n_lag), True,
     )  # fmt: skip
     flux = flux + change
     with np.errstate(invalid="ignore"):
