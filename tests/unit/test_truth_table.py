@@ -131,3 +131,13 @@ def test_what_no_source_explains_is_false():
     add(*lonely, 9 * sigma_jy)
     found = residual_statistics(mosaic(image, sigma_jy, header), catalog, options)
     assert (found["false_positive"], found["false_negative"]) == (1, 0)
+
+    # the mosaic ends beside the strongest source: its wing is no false source, though it has no flux
+    x, y = xy[-1]
+    cut = mosaic(image, sigma_jy, header)
+    beyond = np.arange(n) <= x + 1 if x < n / 2 else np.arange(n) >= x - 1
+    cut.image[:, beyond] = cut.noise[:, beyond] = np.nan
+    cut.coverage[:, beyond] = 0
+    kept = beyond[round(lonely[0])]
+    found = residual_statistics(cut, catalog, options)
+    assert (found["false_positive"], found["false_negative"]) == (0 if kept else 1, 0)

@@ -12,12 +12,14 @@ from dsaflow.catalog import Catalog
 from dsaflow.config.sections import Photometry
 from dsaflow.photometry.fit import add_model, mask_sources
 from dsaflow.photometry.measure import MODEL_BEAMS, fit_plane
-from dsaflow.photometry.sources import Mosaic, locate
+from dsaflow.photometry.sources import Mosaic, Targets, locate
 
 FALSE_SIGMA, TAIL_SIGMA = 5.5, 4.0
 MIN_PIXELS = 2000
 # A source this strong is judged by its flux: 2 % of it would be a peak of its own within its beam.
 STRONG_SIGMA = 200.0
+# Of a source beyond the mosaic's edge the beam's wing lies inside, and cannot be fitted.
+BEYOND_BEAMS = 1.5
 
 
 def true_sources(truth: Path) -> Catalog:
@@ -55,7 +57,7 @@ def residual_statistics(mosaic: Mosaic, catalog: Catalog, options: Photometry) -
     -----
     Each source is fitted at its true place, with the beam of that place: a source's own noise is
     taken off with it, what deconvolution leaves about it is not. Pixels within a beam of a source
-    above 200 sigma are left out.
+    above 200 sigma, and within 1.5 of one that lies just outside the mosaic, are left out.
     """
     targets = locate(mosaic, catalog, options.blend_beams)
     fit = fit_plane(mosaic.image, mosaic.noise, targets, options)
@@ -68,7 +70,7 @@ def residual_statistics(mosaic: Mosaic, catalog: Catalog, options: Photometry) -
     own = mask_sources(
         left.shape, targets.x[strong], targets.y[strong], targets.precision[strong], 1.0
     )
-    valid = np.isfinite(scaled) & ~own
+    valid = np.isfinite(scaled) & ~own & ~_beyond(mosaic, catalog, targets)
     scaled = np.where(valid, scaled, 0.0)
     determinant = targets.precision[:, 0] * targets.precision[:, 2] - targets.precision[:, 1] ** 2
     # of correlated noise: the beam's squared profile is what neighbouring pixels share
@@ -84,6 +86,15 @@ def residual_statistics(mosaic: Mosaic, catalog: Catalog, options: Photometry) -
         "tail_expected": float(beams * norm.sf(TAIL_SIGMA)),
         "coverage": _by_coverage(mosaic, scaled, valid),
     }
+
+
+def _beyond(mosaic: Mosaic, catalog: Catalog, targets: Targets) -> NDArray:
+    """Pixels within `BEYOND_BEAMS` of a source that has no pixel of its own, bool of the image's shape."""
+    outside = ~np.isin(catalog.source_id, targets.catalog.source_id)
+    x, y = mosaic.grid.world_to_pixel(catalog.ra_deg[outside], catalog.dec_deg[outside])
+    seen = np.isfinite(x) & np.isfinite(y)
+    precision = np.tile(np.median(targets.precision, axis=0), (int(seen.sum()), 1))
+    return mask_sources(mosaic.image.shape, x[seen], y[seen], precision, BEYOND_BEAMS)
 
 
 def _peaks(scaled: NDArray, reach: int) -> int:

@@ -37,8 +37,8 @@ def join_truth(photometry: list[Path], truth: Path) -> pd.DataFrame:
     -------
     DataFrame
         Columns of the photometry and ``night``, ``kind`` of the source, ``true_jy`` (mean over the
-        band), ``true_snr`` (true flux over stated error) and ``pull`` after the night's scale is
-        divided out.
+        band), ``true_snr`` (true flux over its stated noise) and ``pull`` after the night's scale is
+        divided out, its error the noise and what `tile_scale_error` says.
     """
     nights = pd.read_parquet(truth / "tiles.parquet").groupby("epoch")["mid_mjd"].mean()
     rows = pd.concat(map(pd.read_parquet, photometry), ignore_index=True)
@@ -58,8 +58,21 @@ def join_truth(photometry: list[Path], truth: Path) -> pd.DataFrame:
     bright = rows[rows["true_snr"] > SCALE_SNR]
     scale = (bright["flux_jy"] / bright["true_jy"]).groupby(bright["night"]).median()
     rows["scale"] = rows["night"].map(scale)
-    rows["pull"] = (rows["flux_jy"] / rows["scale"] - rows["true_jy"]) / rows["flux_err_jy"]
+    error = np.hypot(rows["flux_err_jy"], tile_scale_error(rows) * rows["true_jy"])
+    rows["pull"] = (rows["flux_jy"] / rows["scale"] - rows["true_jy"]) / error
     return rows
+
+
+def tile_scale_error(rows: pd.DataFrame) -> NDArray:
+    """Stated relative error of each flux's tiles beyond what is common to its night, shape (n,).
+
+    A tile is tied to the flux scale by an error of its own and by that of the calibrator's transit, which
+    all tiles of a night share. Dividing out one scale a night takes the second away; the transit's own
+    tile has nothing else, so the smallest stated error is what is common.
+    """
+    stated = rows["scale_err"].to_numpy()
+    common = rows.groupby("night")["scale_err"].transform("min").to_numpy()
+    return np.sqrt(np.maximum(stated**2 - common**2, 0.0))
 
 
 def measure_places(rows: pd.DataFrame, images: dict[str, str], truth: Path) -> pd.DataFrame:
