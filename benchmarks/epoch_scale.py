@@ -24,13 +24,15 @@ SNR_EDGES = np.array([5.0, 10, 20, 50, 100, 200, 500])
 class Survey:
     """One strip: counts as flux^-1, S/N 5-500, gains that differ over the mosaic and in time.
 
-    A tenth of the sources scintillate by 5 % (damped random walk), one in 50 flares.
+    A tenth of the sources scintillate by 5 % (damped random walk), one in 50 flares. Gains have an
+    error of 2-10 % an epoch, a slope (from the centre to an edge) and, on request, a ripple.
     """
 
     rng: np.random.Generator
     n_source: int = 300
     n_epoch: int = 40
     gradient: float = 0.03
+    ripple: float = 0.0
     missing: float = 0.08
     constant: np.ndarray = field(init=False)
 
@@ -42,6 +44,9 @@ class Survey:
         common = np.exp(rng.uniform(0.02, 0.10, e) * rng.standard_normal(e))
         east, north = self.gradient * rng.standard_normal((2, e))
         self.gain = common * (1 + np.outer(self.x, east) + np.outer(self.y, north))
+        if self.ripple:  # what no polynomial of low degree follows
+            phase = np.outer(self.x, rng.uniform(8, 16, e)) + rng.uniform(0, 2 * np.pi, e)
+            self.gain *= 1 + self.ripple * np.sqrt(2) * np.sin(phase)
         kind = rng.random(n)
         self.constant = kind > 0.12
         self.shape = np.ones((n, e))
@@ -202,9 +207,10 @@ def draw(found: Measured, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--surveys", type=int, default=300)
+    parser.add_argument("--ripple", type=float, default=0.0)
     parser.add_argument("--figures", type=Path)
     options = parser.parse_args()
-    found = measure(range(options.surveys))
+    found = measure(range(options.surveys), ripple=options.ripple)
     print(
         "| S/N | sources | scatter before | after | errors | pull width |\n|---|---|---|---|---|---|"
     )

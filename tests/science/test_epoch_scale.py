@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-# A width's bound has 5 of its own standard errors: in 6 bins that fails by chance once in 1e5.
+# A bound has 5 standard errors of the width, themselves from 24 surveys: fails once in thousands.
 SIGMA = 5
 
 
@@ -34,7 +34,7 @@ def test_pulls_and_scatter_of_constant_sources(bench: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_pull_width_of_a_thousand_sources_a_bin(bench: ModuleType) -> None:
-    for b in bench.measure(range(1000, 1300)).bins():
+    for b in bench.measure(range(1000, 1300)).bins():  # no survey of the documented ones
         assert b["n_source"] >= 1000
         assert b["width_err"] < 0.01
         assert b["width"] == pytest.approx(1, abs=0.05), b
