@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
@@ -100,10 +102,14 @@ def readable(path):
             assert len(file) or file.attrs["verdict"] == "reject"
 
 
-def test_killed_run_leaves_nothing_half_written_and_resumes_to_the_same_tables(
-    whole, make_workspace
-):
-    workspace = beside(whole, make_workspace)
+def products(workspace):
+    """Every file that a reader of the results can see, but logs."""
+    visible = [p for p in workspace.results.rglob("*") if ".tmp-" not in str(p)]
+    return [p for p in visible if p.is_file() and "logs" not in p.parts]
+
+
+def kill(workspace, due):
+    """Start the night and kill Snakemake with all its jobs once `due()` holds."""
     # a session of its own, so that the jobs can be killed with their master
     with open(workspace.path / "run.log", "w") as log:
         run = subprocess.Popen(
@@ -111,20 +117,18 @@ def test_killed_run_leaves_nothing_half_written_and_resumes_to_the_same_tables(
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + 240
-    while not list(workspace.results.glob("tiles/*/image.json")):
+    while not due():
         assert run.poll() is None, (workspace.path / "run.log").read_text()[-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert not list(workspace.results.glob("photometry/*.parquet"))
 
-    visible = [p for p in workspace.results.rglob("*") if ".tmp-" not in str(p)]
-    finished = [p for p in visible if p.is_file() and "logs" not in p.parts]
-    assert any(p.name == "image.fits" for p in finished)
-    for path in finished:
+
+def resumes(workspace, whole):
+    """What a killed run left can be read, and ends in the tables of a run left alone."""
+    for path in products(workspace):
         readable(path)
-
     refused = workspace.snakemake("photometry", check=False)
     assert refused.returncode != 0
     assert "lock" in (refused.stdout + refused.stderr).lower()
@@ -138,3 +142,32 @@ def test_killed_run_leaves_nothing_half_written_and_resumes_to_the_same_tables(
     assert path.read_bytes() == undisturbed.read_bytes()
     again = workspace.snakemake("photometry", "--dry-run")
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_killed_run_leaves_nothing_half_written_and_resumes_to_the_same_tables(
+    whole, make_workspace
+):
+    workspace = beside(whole, make_workspace)
+    kill(workspace, lambda: list(workspace.results.glob("tiles/*/image.json")))
+    assert not list(workspace.results.glob("photometry/*.parquet"))
+    assert any(p.name == "image.fits" for p in products(workspace))
+    resumes(workspace, whole)
+
+
+# benchmarks/campaign.py asks for many
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DSAFLOW_KILLS", "0"))))
+def test_a_run_killed_at_any_moment_resumes_to_the_same_tables(whole, make_workspace, seed):
+    workspace = beside(whole, make_workspace)
+    given = len(products(workspace))
+    made = len(products(whole)) - given
+    files = given + 1 + int(np.random.default_rng(seed).integers(0.9 * made))
+
+    def due():
+        # the plan is written before Snakemake takes its lock
+        begun = any(workspace.results.glob("tiles/*/*"))
+        return begun and len(products(workspace)) >= files
+
+    kill(workspace, due)
+    print(f"seed {seed}: killed after {len(products(workspace)) - given} of {made} files")
+    resumes(workspace, whole)
+    shutil.rmtree(workspace.path)
