@@ -49,8 +49,7 @@ bench: .venv/.complete ## measure each stage; prints what docs/performance.md qu
 		echo "== $$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/bench_stages.py --full --tiles 3 # half an hour, 15 GB of disk
 
-# What is run, e.g. CAMPAIGN="--only truth-table --skies 100"; the last part needs its command:
-# CAMPAIGN="--characterise 'dsaflow ese characterise'".
+# Of the campaign, e.g. CAMPAIGN="--only truth-table --skies 100"; all of it without.
 CAMPAIGN ?=
 campaign: .venv/.complete ## the long counts over many seeds, hours; logs in docs/campaign
 	$(BIN)/python benchmarks/campaign.py $(CAMPAIGN)

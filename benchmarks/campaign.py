@@ -36,8 +36,9 @@ def parts(asked: argparse.Namespace, work: Path) -> dict[str, list[str]]:
         "ladder": validate("ladder", asked.ladder, *truth, *figure),
         "mutations": validate("mutations", asked.mutations),
         "kills": [*pytest, "tests/workflow/test_faults.py"],
-        "characterise": shlex.split(asked.characterise),
-    }
+        "characterise": [f"{BIN}/dsaflow", "ese", "characterise", "--out", str(work / "ese"),
+                         "--seasons", str(asked.seasons), "--seed", "1"],
+    }  # fmt: skip
 
 
 def run(name: str, command: list[str], work: Path, kills: int) -> int:
@@ -50,7 +51,7 @@ def run(name: str, command: list[str], work: Path, kills: int) -> int:
     minutes = (time.perf_counter() - began) / 60
     head = {
         "part": name,
-        "command": shlex.join(command).replace(f"{BIN}/", "").replace(f"{work}/", "campaign/")
+        "command": shlex.join(command).replace(f"{BIN}/", "")
         + (f"  # DSAFLOW_KILLS={kills}" if name == "kills" else ""),
         "begun": started.strftime("%Y-%m-%d %H:%M UTC"),
         "took": f"{minutes:.1f} min",
@@ -60,9 +61,13 @@ def run(name: str, command: list[str], work: Path, kills: int) -> int:
     }
     text = "".join(f"# {key}: {value}\n" for key, value in head.items())
     LOGS.mkdir(exist_ok=True)
-    kept = [line for line in done.stdout.splitlines() if not line.startswith("figure: ")]
-    (LOGS / f"{name}.txt").write_text(text + "\n".join(kept) + "\n")
-    print(text + done.stdout, flush=True)
+    lines = done.stdout.splitlines()
+    if "validate" in command:  # CLEAN's own lines are on the same stream
+        lines = [line for line in lines if line.startswith(("|", "pulls wider"))]
+    text += "".join(f"{line}\n" for line in lines)
+    text = text.replace(f"{work}/", "campaign/").replace(f"{REPOSITORY}/", "")
+    (LOGS / f"{name}.txt").write_text(text)
+    print(text, flush=True)
     return done.returncode
 
 
@@ -86,7 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("--ladder", type=int, default=2, help="skies of the ladder")
     parser.add_argument("--mutations", type=int, default=3, help="seeds of each mutation")
     parser.add_argument("--kills", type=int, default=20, help="moments at which a run is killed")
-    parser.add_argument("--characterise", default="", help="command of that part")
+    parser.add_argument("--seasons", type=int, default=1_200_000, help="without event, to search")
     parser.add_argument("--only", action="append", help="parts to run")
     parser.add_argument("--work", type=Path, default=Path("campaign"), help="for the data")
     asked = parser.parse_args()
@@ -94,7 +99,7 @@ if __name__ == "__main__":
     chosen = {
         name: command
         for name, command in parts(asked, work).items()
-        if command and name in (asked.only or [name])
+        if name in (asked.only or [name])
     }
     codes = {name: run(name, command, work, asked.kills) for name, command in chosen.items()}
     for name, code in codes.items():
