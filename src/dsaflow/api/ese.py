@@ -20,7 +20,9 @@ from dsaflow.api.models_science import (
 )
 from dsaflow.api.settings import Here, Pages, Service, StripInQuery
 from dsaflow.api.sources import light_curves
+from dsaflow.fileio import to_plain
 from dsaflow.names import candidate_id, product
+from dsaflow.variability.efficiency import EfficiencyTable
 
 router = APIRouter(prefix="/api/ese/candidates", tags=["science"], responses=documented(422))
 
@@ -33,7 +35,37 @@ def _reviews(here: Service, name: str) -> list[dict[str, Any]]:
 
 def _with_review(here: Service, row: dict[str, Any]) -> dict[str, Any]:
     name = candidate_id(row["strip"], row["source_id"])
+    if row.get("efficiency") is None:
+        row = row | _efficiency(here, row)
     return row | {"candidate_id": name, "reviews": _reviews(here, name)}
+
+
+def _product(here: Service, key: str, strip: str) -> Path:
+    return Path(product(key, str(here.results), strip=strip))
+
+
+def _efficiency(here: Service, row: dict[str, Any]) -> dict[str, float | None]:
+    """Efficiency for events like a candidate from its strip's own characterisation, if it is made."""
+    table = _product(here, "ese_characterisation", row["strip"]).with_name("efficiency.parquet")
+    search = _numbers(here, row["strip"])
+    like = [row.get(name) for name in ("depth", "duration_days", "median_snr")]
+    season = [search.get(name) for name in ("span_days", "step_days")]
+    if not table.exists() or not all((*like, *season)):
+        return {}
+    found = EfficiencyTable.read(table).of(*like, *season)  # type: ignore[arg-type]
+    return to_plain(
+        {
+            "efficiency": found.value,
+            "efficiency_low": found.low,
+            "efficiency_high": found.high,
+        }
+    )
+
+
+def _numbers(here: Service, strip: str) -> dict[str, Any]:
+    """Numbers of the newest search of a strip."""
+    verdict = files.read_if_there(_product(here, "variability_verdict", strip))
+    return (verdict or {}).get("numbers", {})
 
 
 def _candidate_in_path(
@@ -79,12 +111,12 @@ def _searches(here: Service, strip: str | None) -> list[EventSearch]:
     """The newest search of each strip, from its verdict."""
     found = []
     for name in tables.strips(here.results, strip):
-        verdict = files.read_if_there(
-            Path(product("variability_verdict", str(here.results), strip=name))
-        )
-        numbers = (verdict or {}).get("numbers", {})
+        numbers = _numbers(here, name)
         if "threshold_ln_lr" in numbers:
-            found.append(EventSearch.model_validate(numbers | {"strip": name}))
+            made = files.read_if_there(_product(here, "ese_characterisation", name))
+            found.append(
+                EventSearch.model_validate(numbers | {"strip": name, "characterisation": made})
+            )
     return found
 
 

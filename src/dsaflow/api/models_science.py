@@ -158,6 +158,7 @@ class Candidate(Answer):
     fitted_with: str = Field(
         "template", description="what start, duration and depth are of: template or fitted lens"
     )
+    median_snr: Number = Field(None, description="of an epoch")
     baseline_flux_jy: Number
     excess: Number
     n_epochs: int
@@ -215,6 +216,25 @@ class Candidate(Answer):
         return self
 
 
+class Bound(Answer):
+    """One bound of the search beside what was measured."""
+
+    what: str
+    bound: str
+    measured: str
+    met: bool
+
+
+class Characterisation(Answer):
+    """What simulated seasons and injected events say of the search (`snakemake ese_completeness`)."""
+
+    threshold_ln_lr: Number
+    n_event_free_seasons: int
+    source_years: Number = Field(description="of the event-free seasons")
+    n_injected: int = Field(description="events")
+    bounds: list[Bound]
+
+
 class EventSearch(Answer):
     """How a strip was searched: what its list of candidates is worth."""
 
@@ -233,6 +253,9 @@ class EventSearch(Answer):
     threshold_ln_lr: Number = Field(description="ln LR that a candidate exceeds; null: no search")
     false_alarms_per_survey: Number = Field(None, description="expected above the threshold")
     false_alarms_per_source_year: Number = None
+    span_days: Number = Field(None, description="from the first epoch to the last")
+    step_days: Number = Field(None, description="typical step between epochs")
+    characterisation: Characterisation | None = Field(None, description="null: not made")
 
 
 class CandidatePage(Page[Candidate]):

@@ -125,7 +125,7 @@ def _add_chances(result: SearchResult, survey: Survey) -> None:
         found = efficiencies.of(
             candidate["depth"],
             candidate["duration_days"],
-            float(survey.curves.median_snr[index[k]]),
+            candidate["median_snr"],
             float(mjd[-1] - mjd[0]),
             cadence_days(mjd),
         )

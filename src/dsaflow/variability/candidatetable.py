@@ -36,6 +36,7 @@ _COLUMNS: dict[str, tuple[type, str, str]] = {
     "event_class": (str, "", "event, no_recovery or no_onset: what the data's span shows of it"),
     "template": (str, "", "shape; lens_<alpha> after Clegg et al. 1998"),
     "fitted_with": (str, "", "shape that start, duration and depth are of: template or lens"),
+    "median_snr": (float, "", "of an epoch"),
     "baseline_flux_jy": (float, "Jy", "outside the event"),
     "excess": (float, "", "scatter outside the event beyond the errors"),
     "n_epochs": (int, "", "in the dip and favouring it"),

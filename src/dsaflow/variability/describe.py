@@ -88,6 +88,7 @@ def describe(source: int, survey: Survey) -> dict[str, Any]:
         "depth_err": times.depth_err,
         "template": survey.bank.shape[kind],
         "fitted_with": "template" if is_template else "lens",
+        "median_snr": float(curves.median_snr[source]),
         "baseline_flux_jy": float(times.baseline * normal.level_jy[source]),
         "excess": float(np.sqrt(events.excess[source])),
         "n_epochs": int(events.n_epochs[source]),

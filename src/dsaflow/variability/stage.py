@@ -17,6 +17,7 @@ from dsaflow.variability.falsealarm import FalseAlarms
 from dsaflow.variability.normalise import normalise, normalise_bands
 from dsaflow.variability.plots import write_candidate_plots
 from dsaflow.variability.search import CLASSES
+from dsaflow.variability.templates import cadence_days
 from dsaflow.verdict import Gate, Verdict
 
 _METHOD = "dip templates against a constant baseline"
@@ -117,6 +118,8 @@ def _numbers(curves: LightCurves, search: SearchResult) -> dict[str, Any]:
     return {
         "n_sources": len(curves.source_id),
         "n_epochs": len(curves.epoch),
+        "span_days": float(np.ptp(curves.mjd)) if len(curves.mjd) else 0.0,
+        "step_days": cadence_days(curves.mjd) if len(curves.mjd) > 1 else 0.0,
         "n_rows_used": int(curves.used.sum()),
         "n_searched": int(search.searched.sum()),
         "n_templates": len(search.bank) if search.bank is not None else 0,

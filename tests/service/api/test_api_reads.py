@@ -1,12 +1,18 @@
 """Every read of the API on a record and products that the package's own writers made."""
 
 import io
+import shutil
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from prometheus_client.parser import text_string_to_metric_families
 
-from dsaflow.names import candidate_id
+from dsaflow.fileio import write_json
+from dsaflow.names import candidate_id, product
+from dsaflow.variability.efficiency import COLUMNS
 
 CANDIDATE = candidate_id("dec+16.1", "J03+16")
 
@@ -115,6 +121,30 @@ def test_candidates_their_curves_plots_and_reviews(api):
     assert get(api, candidate["links"]["self"])["reviews"][0]["note"] == "plain to see"
     assert get(api, "/api/ese/candidates", reviewed=False)["total"] == 0
     assert get(api, "/api/ese/candidates", min_significance=1e4)["total"] == 0
+
+
+def test_a_list_shows_the_efficiency_once_the_search_is_characterised(api, filled):
+    assert get(api, "/api/ese/candidates")["items"][0]["efficiency"] is None
+    folder = Path(product("ese_characterisation", str(filled.results), strip="dec+16.1")).parent
+    # one cell like the event (40 %, 6 d, S/N of some hundreds) and one unlike it
+    values = ("quiet", 0.3, 0.5, 5.0, 10.0, 50.0, 22, 1, 0.97, 0.95, 0.99)
+    other = ("quiet", 0.05, 0.05, 60.0, 60.0, 10.0, 22, 1, 0.02, 0.01, 0.03)
+    rows = [dict(zip(COLUMNS, cell, strict=True)) for cell in (other, values)]
+    bound = {"what": "false alarms", "bound": "<= 1e-4", "measured": "0", "met": True}
+    content = {
+        "threshold_ln_lr": 15.0, "n_event_free_seasons": 1000, "source_years": 300.0,
+        "n_injected": 400, "bounds": [bound],
+    }  # fmt: skip
+    folder.mkdir()
+    try:
+        pq.write_table(pa.Table.from_pylist(rows), folder / "efficiency.parquet")
+        write_json(folder / "ese.json", content)
+        listed = get(api, "/api/ese/candidates")
+    finally:
+        shutil.rmtree(folder)
+    (candidate,), (search,) = listed["items"], listed["searches"]
+    assert [candidate[f"efficiency{end}"] for end in ("", "_low", "_high")] == [0.97, 0.95, 0.99]
+    assert search["characterisation"] == content
 
 
 def test_products_and_their_lineage(api, filled):
