@@ -237,6 +237,17 @@ class Variability(Section):
         0.05,
         description="fraction; typical amplitude of correlated variations of the sources that vary at all",
     )
+    variable_spread_dex: Positive = Field(
+        0.1, description="dex; scatter of that amplitude between sources"
+    )
+    variable_log_odds: float = Field(
+        3.0, ge=0, description="ln of the odds that a source is quiet against that it is a variable"
+    )
+    rival_log_odds: float = Field(
+        10.0,
+        ge=0,
+        description="ln of the odds against a step, a lasting decline or a flare in a source",
+    )
     lens_strengths: list[Positive] = Field(
         default_factory=lambda: [1.0, 3.0, 10.0, 30.0],
         description="alpha of the plasma lenses in the bank (Clegg et al. 1998); caustics above 2.24",

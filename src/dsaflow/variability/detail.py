@@ -32,11 +32,9 @@ from dsaflow.variability.tune import template_bounds
     BALANCE,
     SIDE,
     SCREENED,
-    NULL_TAU,
-    NULL_RED,
     GAP,
-) = range(27)
-N_COLUMN = 27
+) = range(25)
+N_COLUMN = 25
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -56,11 +54,11 @@ def longest_gap(mjd, mask, first, last):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def describe(
-    y, mean, variance, mask, mjd, time, decay, slope_precision, dip,
-    seen, margin, outer, step, rows, out,
-):  # pragma: no cover  # fmt: skip
+def describe(source, sampling, bank, dip, rows, out):  # pragma: no cover
     """Depth, baseline and their errors of the chosen event, and what each epoch contributes."""
+    y, variance, mask = source.base[0], source.variance, source.mask
+    mjd, time, decay = sampling.mjd, sampling.time, sampling.decay
+    slope_precision = sampling.slope_precision
     n = len(y)
     whiten(
         y, variance, mask, time, decay[:, int(out[TAU])], out[RED], out[WHITE],
@@ -99,7 +97,7 @@ def describe(
     level = (bb * ya - ab * yb) / determinant
     slope = (aa * yb - ab * ya) / determinant
     middle = np.interp(out[MID], mjd, time)
-    baseline = mean + level + slope * middle
+    baseline = source.mean + level + slope * middle
     g1, g2 = (bb - ab * middle) / determinant, (aa * middle - ab) / determinant
     mixed = g1 * da + g2 * db
     own = g1 + g2 * middle
@@ -110,13 +108,15 @@ def describe(
         error = np.sqrt((1 - depth * mixed) ** 2 / information + depth * depth * own) / baseline
         out[DEPTH], out[DEPTH_ERR] = depth, error
     bounds = np.empty(7, np.int64)
-    template_bounds(mjd, out[MID], out[DURATION], outer[int(out[SHAPE])], margin, step, bounds)
-    # Against the curve's own weighted mean and slope (no event): what each epoch says.
-    level0 = (bb * (ya - amplitude * da) - ab * (yb - amplitude * db)) / determinant
-    slope0 = (aa * (yb - amplitude * db) - ab * (ya - amplitude * da)) / determinant
+    outer = bank.outer[int(out[SHAPE])]
+    template_bounds(mjd, out[MID], out[DURATION], outer, bank.margin, sampling.step, bounds)
+    # Against the curve's own level and slope without an event: what each epoch says.
+    ya0, yb0 = ya - amplitude * da, yb - amplitude * db
+    level0 = (bb * ya0 - ab * yb0) / determinant
+    slope0 = (aa * yb0 - ab * ya0) / determinant
     gap = longest_gap(mjd, mask, bounds[4], bounds[5])
     # Two missing epochs in a row are the normal case, however short the event.
-    out[GAP] = gap / out[DURATION] if gap > 3.5 * step else 0.0
+    out[GAP] = gap / out[DURATION] if gap > 3.5 * sampling.step else 0.0
     whole = inside = halves0 = halves1 = largest = 0.0
     favouring = 0
     worst = -1

@@ -167,22 +167,21 @@ def shows(bounds, seen, min_epochs, margin):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def screen_source(
-    rows, seen, correlated, values, first, offset, bounds, slot, min_epochs, margin, gain, choice
-):  # pragma: no cover
-    """Best dip in each slot (a range of durations) of one source, given its whitened rows.
+def screen_source(rows, seen, correlated, bank, gain, choice):  # pragma: no cover
+    """Best dip in each slot (an octave of durations) of one source, given its whitened rows.
 
     Parameters
     ----------
     correlated : bool
         Whether the filter has memory; without, products are plain sums over the template.
-    slot : ndarray of int, shape (n_template,)
+    bank : packs.Rack
     gain, choice : ndarray, shape (n_slot,)
         Out: improvement in chi-squared, and the template; -1 where none dips.
     """
     gain[:] = 0.0
     choice[:] = -1
     n = rows.shape[1]
+    first, offset, values, slot = bank.first, bank.offset, bank.values, bank.slot
     weighted = np.empty((4, n))
     if not correlated:
         for i in range(n):
@@ -190,7 +189,7 @@ def screen_source(
                 weighted[c, i] = rows[3 + c, i] * rows[2, i]
             weighted[3, i] = rows[2, i] * rows[2, i]
     for k in range(len(first)):
-        if not shows(bounds[k], seen, min_epochs, margin):
+        if not shows(bank.bounds[k], seen, bank.min_epochs, bank.margin):
             continue
         start, begin, end = first[k], offset[k], offset[k + 1]
         stop = start + end - begin

@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numba
 import numpy as np
 
 from dsaflow.config.sections import Variability
 from dsaflow.variability import detail
 from dsaflow.variability.assess import assess_block
 from dsaflow.variability.noise import TAU_DAYS, decay_table
+from dsaflow.variability.packs import Rack, Sampling
 from dsaflow.variability.rivals import FLARE
 from dsaflow.variability.templates import TemplateBank, cadence_days
 
@@ -60,11 +62,11 @@ class SearchRules:
     min_balance: float = 0.1
     max_gap: float = 0.4
     drift_per_year: float = 0.1
-    red_penalty: float = 10.0
+    red_penalty: float = 3.0
     white_penalty: float = 1.0
     rival_penalty: float = 10.0
     variable_rms: float = 0.05
-    variable_spread_dex: float = 0.15
+    variable_spread_dex: float = 0.1
 
     @classmethod
     def of(cls, options: Variability) -> "SearchRules":
@@ -73,7 +75,10 @@ class SearchRules:
             min_epochs=options.min_event_epochs,
             max_single=options.max_single_contribution,
             drift_per_year=options.baseline_drift_per_year,
+            red_penalty=options.variable_log_odds,
+            rival_penalty=options.rival_log_odds,
             variable_rms=options.variable_rms,
+            variable_spread_dex=options.variable_spread_dex,
         )
 
 
@@ -145,7 +150,7 @@ def search(
     variance: np.ndarray,
     bank: TemplateBank,
     rules: SearchRules,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Events:
     """Best dip of every source.
 
@@ -156,8 +161,8 @@ def search(
     variance : ndarray, shape (n_source, n_epoch)
         Of `curve`: measurement and epoch scale.
     bank : TemplateBank
-    threads : int
-        Sources are independent; the kernels release the interpreter's lock.
+    threads : int, optional
+        As many as numba may use. Sources are independent, the kernels release the lock.
 
     Notes
     -----
@@ -183,19 +188,22 @@ def search(
     prior = np.array(
         [rules.red_penalty, rules.white_penalty, np.log(rules.variable_rms), spread**-2]
     )
-    decay = decay_table(mjd, TAU_DAYS)
+
+    sampling = Sampling(mjd, time, decay_table(mjd, TAU_DAYS), step, slope_precision, prior)
+    rack = Rack(
+        bank.values, bank.first, bank.offset, bank.bounds, slot, int(slot.max(initial=0)) + 1,
+        bank.shape_index, bank.mid_mjd, bank.duration_days, bank.table, bank.outer_phase,
+        bank.reach_phase, limits, rules.min_epochs, rules.margin_epochs,
+    )  # fmt: skip
 
     def work(start: int) -> None:
         part = slice(start, start + _BLOCK)
-        assess_block(
-            np.where(mask[part], curve[part], 1.0), np.where(mask[part], variance[part], 1.0),
-            mask[part], mjd, time, decay, slope_precision, prior, bank.values, bank.first,
-            bank.offset, bank.bounds, slot, int(slot.max(initial=0)) + 1, bank.shape_index,
-            bank.mid_mjd, bank.duration_days, bank.table, bank.outer_phase, bank.reach_phase,
-            limits, rules.min_epochs, rules.margin_epochs, step, out[part],
-        )  # fmt: skip
+        y = np.where(mask[part], curve[part], 1.0)
+        v = np.where(mask[part], variance[part], 1.0)
+        assess_block(y, v, mask[part], sampling, rack, out[part])
 
     starts = range(0, n_source, _BLOCK)
+    threads = threads or numba.get_num_threads()
     if threads > 1 and len(starts) > 1:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, starts))

@@ -34,29 +34,15 @@ def template_bounds(mjd, mid, duration, outer, margin, step, out):  # pragma: no
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _try_event(
-    rows,
-    seen,
-    mjd,
-    table,
-    outer,
-    reach,
-    shape,
-    mid,
-    duration,
-    min_epochs,
-    margin,
-    step,
-    work,
-    bounds,
-):  # pragma: no cover
+def try_event(rows, seen, sampling, bank, shape, mid, duration, work, bounds):  # pragma: no cover
     """Improvement in chi-squared of one free template; 0 where the epochs do not show it."""
-    template_bounds(mjd, mid, duration, outer[shape], margin, step, bounds)
-    if not shows(bounds, seen, min_epochs, margin):
+    mjd = sampling.mjd
+    template_bounds(mjd, mid, duration, bank.outer[shape], bank.margin, sampling.step, bounds)
+    if not shows(bounds, seen, bank.min_epochs, bank.margin):
         return 0.0
-    start = np.searchsorted(mjd, mid - reach[shape] * duration)
-    stop = np.searchsorted(mjd, mid + reach[shape] * duration, side="right")
-    make_template(table, shape, mid, duration, mjd[start:stop], work[start:stop])
+    start = np.searchsorted(mjd, mid - bank.reach[shape] * duration)
+    stop = np.searchsorted(mjd, mid + bank.reach[shape] * duration, side="right")
+    make_template(bank.table, shape, mid, duration, mjd[start:stop], work[start:stop])
     p, information, total = dot_red(work[start:stop], start, rows)
     if p >= 0 or information <= 1e-6 * total:
         return 0.0
@@ -64,23 +50,19 @@ def _try_event(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fine_tune(
-    rows, seen, mjd, table, outer, reach, event, limits, min_epochs, margin, step, work
-):  # pragma: no cover
+def fine_tune(rows, seen, sampling, bank, event):  # pragma: no cover
     """Move mid time and duration off the bank's grid, in every shape, to the best of them.
 
-    `event` (in and out): shape, mid time, duration. `limits`: shortest and longest duration.
-    Returns the improvement in chi-squared.
+    `event` (in and out): shape, mid time, duration. Steps along either axis, halved where none
+    helps. Returns the improvement in chi-squared.
     """
     bounds = np.empty(7, np.int64)
+    work = np.empty(len(sampling.mjd))
     first_mid, first_duration = event[1], event[2]
     best = 0.0
-    for shape in range(len(table)):
+    for shape in range(len(bank.table)):
         mid, duration = first_mid, first_duration
-        gain = _try_event(
-            rows, seen, mjd, table, outer, reach, shape, mid, duration,
-            min_epochs, margin, step, work, bounds,
-        )  # fmt: skip
+        gain = try_event(rows, seen, sampling, bank, shape, mid, duration, work, bounds)
         size = 0.12
         for _ in range(10):
             moved = False
@@ -90,11 +72,10 @@ def fine_tune(
                     new_mid = mid + (2 * direction - 1) * size * duration
                 else:
                     new_duration = duration * np.exp((2 * direction - 5) * 1.5 * size)
-                    new_duration = min(max(new_duration, limits[0]), limits[1])
-                trial = _try_event(
-                    rows, seen, mjd, table, outer, reach, shape, new_mid, new_duration,
-                    min_epochs, margin, step, work, bounds,
-                )  # fmt: skip
+                    new_duration = min(max(new_duration, bank.limits[0]), bank.limits[1])
+                trial = try_event(
+                    rows, seen, sampling, bank, shape, new_mid, new_duration, work, bounds
+                )
                 if trial > gain:
                     gain, mid, duration, moved = trial, new_mid, new_duration, True
             if not moved:
