@@ -26,12 +26,15 @@ class Found:
         ln LR of the best event; 0 where nothing was worth refining.
     allowed : ndarray of bool
         No rule vetoes it.
+    snr : ndarray
+        Of the search's matched filter for the noise that it fits; 0 without an event.
     start_mjd, duration_days, depth, depth_err : ndarray
         NaN without an event.
     """
 
     ratio: np.ndarray
     allowed: np.ndarray
+    snr: np.ndarray
     start_mjd: np.ndarray
     duration_days: np.ndarray
     depth: np.ndarray
@@ -54,11 +57,13 @@ class Detector:
 
     def find(self, curve: np.ndarray, variance: np.ndarray) -> Found:
         """Search normalised curves, shape (n_source, n_epoch), NaN where not measured."""
-        events = search(curve, variance, self.bank, self.rules)
+        # One thread: the work is shared out among processes.
+        events = search(curve, variance, self.bank, self.rules, threads=1)
         some = events.template >= 0
         return Found(
             ratio=np.where(some, events.log_likelihood_ratio, 0.0),
             allowed=some & (np.asarray(events.veto) == 0),
+            snr=np.where(some, events.snr, 0.0),
             start_mjd=np.where(some, events.mid_mjd - 0.5 * events.duration_days, np.nan),
             duration_days=np.where(some, events.duration_days, np.nan),
             depth=np.where(some, events.depth, np.nan),

@@ -102,7 +102,7 @@ def draw_recovery(events: Table, threshold: float, path: Path) -> None:
              (e["found_start_mjd"] - e["start_mjd"]) / e["duration_days"], 0.5),
             ("duration: found / true - 1", e["found_duration_days"] / e["duration_days"] - 1, 1.0),
             ("depth: found / true - 1", e["found_depth"] / e["depth"] - 1, 0.6),
-            ("S/N over the optimal filter's", ours / optimal - ASKED_OPTIMAL, 0.5),
+            ("matched S/N over the optimal filter's", e["snr"] / optimal - ASKED_OPTIMAL, 0.5),
         ]  # fmt: skip
         for k, (label, values, reach) in enumerate(panels):
             axes = fig.add_subplot(2, 2, k + 1)

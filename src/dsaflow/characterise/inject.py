@@ -34,6 +34,8 @@ class Injections:
     matched : ndarray of bool
         The event found lies at the injected one.
     found_depth, found_depth_err, found_start_mjd, found_duration_days : ndarray
+    snr : ndarray
+        S/N of the search's own matched filter.
     optimal : ndarray
         S/N of the optimal filter on the same curve; what was missing of the event is not counted.
     sigma_dev : ndarray
@@ -51,6 +53,7 @@ class Injections:
     found_depth_err: np.ndarray
     found_start_mjd: np.ndarray
     found_duration_days: np.ndarray
+    snr: np.ndarray
     optimal: np.ndarray
     sigma_dev: np.ndarray
 
@@ -139,6 +142,7 @@ def inject_strip(task: InjectionTask) -> Injections:
         found_depth_err=found.depth_err,
         found_start_mjd=found.start_mjd,
         found_duration_days=found.duration_days,
+        snr=found.snr,
         optimal=_optimal(strip, normal, event, plan.n_reference, plan.scintillation_rms),
         sigma_dev=sigma_dev(curve),
     )

@@ -131,10 +131,15 @@ def efficiency_rows(events: Injections, cells: list[Cell], threshold: float) -> 
 
 
 def recovery(events: Injections, index: np.ndarray) -> Row:
-    """Bias (median) and scatter (half the central 68 %) of what was recovered; NaN below 5 events."""
+    """Bias (median) and scatter (half the central 68 %) of what was recovered; NaN below 5 events.
+
+    ``optimal_fraction``: S/N of the search's matched filter over the optimal filter's;
+    ``evidence_fraction``: sqrt(2 ln LR) over the same, which is lower where noise of the source's
+    own could explain a part of the event.
+    """
     start = events.found_start_mjd[index] - events.start_mjd[index]
     duration = events.duration_days[index]
-    optimal = events.optimal[index]
+    optimal = np.where(events.optimal[index] > 0, events.optimal[index], np.nan)
     ours = np.sqrt(2 * np.maximum(events.announced[index], 0))
     quantities = {
         "start_days": start,
@@ -143,14 +148,15 @@ def recovery(events: Injections, index: np.ndarray) -> Row:
         "depth": events.found_depth[index] / events.depth[index] - 1,
         "depth_pull": (events.found_depth[index] - events.depth[index])
         / events.found_depth_err[index],
-        "optimal_fraction": ours / np.where(optimal > 0, optimal, np.nan),
+        "optimal_fraction": events.snr[index] / optimal,
+        "evidence_fraction": ours / optimal,
     }
     row: Row = {}
     for name, values in quantities.items():
         low, middle, high = (
             np.nanpercentile(values, (15.87, 50, 84.13)) if len(index) >= 5 else [np.nan] * 3
         )
-        row[f"{name}_bias" if name != "optimal_fraction" else name] = float(middle)
+        row[name if name.endswith("fraction") else f"{name}_bias"] = float(middle)
         row[f"{name}_scatter"] = float(0.5 * (high - low))
     return row
 
@@ -192,7 +198,8 @@ def bounds(alarms: list[Row], efficiencies: list[Row], threshold: float) -> list
             add(
                 f"of the optimal filter's S/N, {row['cell']}",
                 f">= {ASKED_OPTIMAL}",
-                f"{row['optimal_fraction']:.3f} (scatter {row['optimal_fraction_scatter']:.3f})",
+                f"{row['optimal_fraction']:.3f} (scatter {row['optimal_fraction_scatter']:.3f}); "
+                f"sqrt(2 ln LR): {row['evidence_fraction']:.3f}",
                 row["optimal_fraction"] >= ASKED_OPTIMAL,
             )
     return rows

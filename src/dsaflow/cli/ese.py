@@ -1,4 +1,4 @@
-"""Commands: ese characterise."""
+"""Commands: ese characterise, published."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +16,6 @@ from dsaflow.cli.common import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="The search for extreme scattering events.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep the name of a single command."""
 
 
 @app.command()
@@ -65,6 +60,39 @@ def characterise(
         )  # fmt: skip
         say(f"threshold: ln LR > {result['threshold_ln_lr']:.1f}; tables and figures: {out}")
     raise typer.Exit(0 if all(row["met"] for row in result["bounds"]) else 1)
+
+
+@app.command()
+def published(
+    out: Annotated[Path, typer.Option(help="folder for the table")] = Path("ese"),
+    seed: Annotated[int, typer.Option(min=0, help="of gains and noise")] = 1,
+    threshold: Annotated[float, typer.Option(help="ln LR that an event must exceed")] = 25.0,
+    configfile: ConfigOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Re-create the published events from their parameters, and search for them.
+
+    Ends with exit code 1 where one is not found, or an achromatic one is called chromatic.
+    """
+    from dsaflow.characterise.published import recreate
+    from dsaflow.characterise.tables import write_rows
+
+    options = load_setup(configfile, profile).config.variability
+    rows = recreate(options, threshold, seed)
+    write_rows(out / "published", rows)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            "Published events, re-created",
+            ["event", "published", "assumed", "depth", "days", "found", "ln LR", "colour"],
+            [[r["event"], r["published"], r["assumed"], f"{r['depth']:.2f}",
+              f"{r['duration_days']:.0f}", "yes" if r["found"] else "no", f"{r['ln_lr']:.0f}",
+              r["chromatic_label"]] for r in rows],
+        )  # fmt: skip
+    wrong = [r for r in rows if r["achromatic"] and r["chromatic_label"] == "chromatic"]
+    raise typer.Exit(0 if all(r["found"] for r in rows) and not wrong else 1)
 
 
 def register(parent: typer.Typer) -> None:
