@@ -14,6 +14,7 @@ from dsaflow.imaging.gridding import Gridder
 from dsaflow.imaging.known import KnownSources
 from dsaflow.imaging.restore import clipped_rms, fit_beam, grow
 from dsaflow.imaging.skymodel import BeamModel
+from dsaflow.imaging.spectrum import measure_index
 
 if TYPE_CHECKING:
     from dsaflow.config.sections import Image
@@ -29,6 +30,7 @@ STALLED = 0.98
 CYCLE_FACTOR = 1.5
 LEAST_GAIN = 0.2
 PLACE_BEAMS = 1.5
+SIGNIFICANT = 5.0  # errors of a measured spectral index from which it is used
 # Expected S/N from which a catalogue source is taken off to the last; below, what is left of it biases
 # its forced flux by less than 5 % of a sigma.
 FINISH_SIGMA = 1.0
@@ -116,6 +118,12 @@ def deconvolve(
             PLACE_BEAMS * fit_beam(psf).major_pixel, psf,
             lambda: _regrid(state, gridder, sky, data, weights),
         )  # fmt: skip
+        if options.fit_index:
+            change = measure_index(gridder, sky, state.vis, weights, known, placed, state.residual)
+            if change is not None and abs(change.value) > SIGNIFICANT * change.error:
+                sky.set_index(sky.index + change.value)
+                state.exact = True
+                _regrid(state, gridder, sky, data, weights)
     if not state.exact:
         state.exact = True
         _regrid(state, gridder, sky, data, weights)

@@ -55,6 +55,8 @@ class BeamModel:
 
     Attributes
     ----------
+    index : float
+        Spectral index.
     reference : float64 ndarray, shape (size, size)
         B_ref, the mean beam over exactly the visibilities in the image.
     freq_hz : float
@@ -84,18 +86,29 @@ class BeamModel:
         spectral_index: float,
     ) -> None:
         self._gridder, self._drift, self._weight = gridder, drift, weight
-        self._index = spectral_index
         self.channel_hz = gridder.freq_hz
         self.blocks = frequency_blocks(gridder.freq_hz, parts)
         self.reference = drift.mean(weight)
-        self.freq_hz = effective_frequency_hz(gridder.freq_hz, weight.sum(axis=0), spectral_index)
         # in a null of the mean beam the ratio has no meaning and there is nothing to model
         floor = np.maximum(self.reference, 1e-3)
         self._floor = floor
-        coefficient, patterns = drift.expand(terms)
-        spectrum = (gridder.freq_hz / self.freq_hz) ** spectral_index
-        self._coefficient = (coefficient * spectrum).astype(np.float32)
+        self._expansion, patterns = drift.expand(terms)
         self._patterns = [(pattern / floor).astype(np.float32) for pattern in patterns]
+        self.set_index(spectral_index)
+
+    def set_index(self, spectral_index: float) -> None:
+        """Give every model pixel this spectral index."""
+        self.index = spectral_index
+        self.freq_hz = effective_frequency_hz(
+            self.channel_hz, self._weight.sum(axis=0), spectral_index
+        )
+        spectrum = (self.channel_hz / self.freq_hz) ** spectral_index
+        self._coefficient = (self._expansion * spectrum).astype(np.float32)
+
+    def mean_log_frequency(self, block: slice) -> float:
+        """Weighted mean of ln(nu / nu_ref) over the channels of `block`."""
+        weight = self._weight[:, block].sum(axis=0)
+        return float(np.log(self.channel_hz[block] / self.freq_hz) @ weight / weight.sum())
 
     def channels_used(self, block: slice = slice(None)) -> NDArray:
         """Which of the channels of `block` have weight, bool."""
@@ -110,9 +123,9 @@ class BeamModel:
     def block_factor(self, block: slice, beam: NDArray) -> tuple[NDArray, float]:
         """Apparent flux in `block` over that at the reference, and the block's frequency [Hz]."""
         freq_hz = effective_frequency_hz(
-            self._gridder.freq_hz[block], self._weight[:, block].sum(axis=0), self._index
+            self._gridder.freq_hz[block], self._weight[:, block].sum(axis=0), self.index
         )
-        spectrum = (freq_hz / self.freq_hz) ** self._index
+        spectrum = (freq_hz / self.freq_hz) ** self.index
         return spectrum * beam / self._floor, freq_hz
 
     def subtract(self, data: NDArray, model: NDArray, exact: bool = True) -> NDArray:

@@ -116,6 +116,7 @@ def image_visibilities(
         ),
         "flagged_fraction": 1.0 - float(stokes.hands.sum(dtype=float)) / (vis.data[..., 0].size),
         "outside_grid_fraction": _outside_fraction(weights, stokes.hands),
+        "model_spectral_index": sky.index,
         "averaged_channels": int(stokes.channels.max()),
         "averaged_integrations": int(stokes.integrations.max()),
         "smearing_at_edge": _edge_loss(vis, stokes, weights, beam, centres, options),
