@@ -108,6 +108,8 @@ def draw(sources: list[dict], epochs: list[dict], path: Path) -> None:
         panel.set_ylabel("processor time [s]")
         panel.set_title("linear" if key == "n_source" else "n log n", color="#d95f02", fontsize=9)
         panel.legend()
+        panel.set_xticks(x, [f"{value:g}" for value in x])
+        panel.minorticks_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
