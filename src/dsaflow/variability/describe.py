@@ -17,7 +17,7 @@ from dsaflow.variability.eventfit import (
     lens_shape,
 )
 from dsaflow.variability.normalise import Normalised
-from dsaflow.variability.search import CLASSES, Events
+from dsaflow.variability.search import CLASSES, Events, clip_lone
 from dsaflow.variability.surroundings import surroundings
 from dsaflow.variability.templates import Shape, TemplateBank
 from dsaflow.variability.vetoes import neighbour_depth
@@ -134,14 +134,16 @@ def _fit(
     own = normal.variance[source] + events.excess[source] - red
     noise = Noise(own, red, float(events.tau_days[source]))
     shape = survey.bank.functions[int(events.shape_index[source])]
+    # A lone bad epoch would stretch the event to itself.
+    whole = clip_lone(normal.flux[source], normal.variance[source])
     start = float(events.mid_mjd[source]), float(events.duration_days[source])
-    times = fit_times(normal.flux[source], noise, curves.mjd, shape, *start)
+    times = fit_times(whole, noise, curves.mjd, shape, *start)
     size = survey.options.lens_source_size
     lens = fit_lens(flux, variance, curves.band_freq_hz, curves.mjd, times, size)
     other = lens_shape(lens)
     if other is not None:
         start = times.mid_mjd, times.duration_days
-        better = fit_times(normal.flux[source], noise, curves.mjd, other, *start)
+        better = fit_times(whole, noise, curves.mjd, other, *start)
         if better.delta_chi2 > times.delta_chi2 + _BETTER_CHI2:
             return better, lens, other
     return times, lens, shape

@@ -9,7 +9,7 @@ import numpy as np
 
 from dsaflow.config.sections import Variability
 from dsaflow.variability import detail
-from dsaflow.variability.assess import assess_block
+from dsaflow.variability.assess import assess_block, prepare
 from dsaflow.variability.noise import TAU_DAYS, decay_table
 from dsaflow.variability.packs import Rack, Sampling
 from dsaflow.variability.rivals import FLARE
@@ -211,6 +211,13 @@ def search(
         for start in starts:
             work(start)
     return judge(out, mjd, rules)
+
+
+def clip_lone(curve: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Clip lone excursions of one source as the search does; NaN stays, shape (n_epoch,)."""
+    mask = np.isfinite(curve) & np.isfinite(variance) & (variance > 0)
+    source = prepare(np.where(mask, curve, 1.0), np.where(mask, variance, 1.0), mask)
+    return np.where(mask, source.base[0] + source.mean, np.nan)
 
 
 def judge(found: np.ndarray, mjd: np.ndarray, rules: SearchRules) -> Events:

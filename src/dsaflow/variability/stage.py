@@ -123,6 +123,7 @@ def _numbers(curves: LightCurves, search: SearchResult) -> dict[str, Any]:
         "n_rows_used": int(curves.used.sum()),
         "n_searched": int(search.searched.sum()),
         "n_templates": len(search.bank) if search.bank is not None else 0,
+        "bank": search.bank.summary() if search.bank is not None else None,
         "n_candidates": len(search.candidates),
         "n_vetoed": {str(name): int((vetoed == name).sum()) for name in np.unique(vetoed)},
         "threshold_ln_lr": alarms.threshold if alarms else None,
