@@ -140,7 +140,7 @@ def draw_scintillators(cells: Table, path: Path) -> None:
                 ("efficiency_low", "efficiency", "efficiency_high", "sigma_dev_efficiency")
             )  # fmt: skip
             axes.errorbar(
-                days[at], value, [value - low, high - value], fmt="o-", color=colour,
+                days[at], value, np.maximum([value - low, high - value], 0), fmt="o-", color=colour,
                 label=f"{100 * depth:g} % deep",
             )  # fmt: skip
             axes.plot(days[at], old, ":", color=colour)
