@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dsaflow.variability import metrics
+from dsaflow.variability.curves import nan_median
 
 N_EPOCH = 12
 fluxes = arrays(float, N_EPOCH, elements=st.floats(0.01, 10))
@@ -226,3 +227,16 @@ def test_missing_epochs_do_not_count() -> None:
         function = getattr(metrics, name)
         np.testing.assert_allclose(function(*holes), function(flux, error))
     np.testing.assert_allclose(metrics.modulation(holes[0]), metrics.modulation(flux))
+
+
+def test_median_without_nan() -> None:
+    rng = np.random.default_rng(6)
+    for shape in ((40, 7), (40, 8), (3, 20, 9), (4, 1)):
+        values = rng.normal(size=shape)
+        values[rng.random(shape) < 0.3] = np.nan
+        values[..., 0] = 0.5
+        np.testing.assert_allclose(nan_median(values), np.nanmedian(values, axis=-1))
+        values[0] = np.nan
+        assert np.isnan(nan_median(values)[0]).all()
+    assert np.isnan(nan_median(np.zeros((3, 0)))).all()
+    assert nan_median(np.zeros((0, 3))).shape == (0,)

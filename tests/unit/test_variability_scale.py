@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsaflow.variability.fields import join_fields, split_fields
-from dsaflow.variability.robust import excess_variance
+from dsaflow.variability.robust import excess_variance, score_excess
 from dsaflow.variability.scale import EpochScale, fit_epoch_scale
 
 
@@ -247,3 +247,26 @@ def test_each_field_has_its_own_scale() -> None:
     error = np.delete(error - error.mean(), 4) / np.delete(scale.scale_err, 4)
     # 23 pulls: their width is known to 15 %; 4 of these
     assert np.std(error) == pytest.approx(1, abs=0.6)
+
+
+def test_score_excess_is_the_maximum_of_the_likelihood() -> None:
+    """Against a fine grid, no winsorised residual, variances over three decades."""
+    rng = np.random.default_rng(28)
+    variance = 10 ** rng.uniform(-3, 0, (6, 200))
+    residual = rng.uniform(-1.6, 1.6, variance.shape) * np.sqrt(variance + 0.02)
+    found = score_excess(np.square(residual) * 0.99501, variance, np.ones(variance.shape, bool))
+    grid = np.linspace(0, 0.1, 20001)
+    for k in range(6):
+        total = variance[k] + grid[:, None]
+        likelihood = -0.5 * (np.log(total) + np.square(residual[k]) / total).sum(axis=1)
+        assert found[k] == pytest.approx(grid[likelihood.argmax()], abs=1e-4)
+
+
+def test_a_lone_bright_source_makes_no_bad_epoch() -> None:
+    rng = np.random.default_rng(29)
+    variance = np.append(np.full(60, 1e-3), 1e-6)[None, :]
+    square = variance * np.square(rng.standard_normal(variance.shape))
+    square[0, -1] = 0.01  # 100 standard errors off
+    mask = np.ones(variance.shape, bool)
+    assert score_excess(square, variance, mask, 3.0)[0] > 1e-4
+    assert score_excess(square, variance, mask, 3.0, 10)[0] == 0

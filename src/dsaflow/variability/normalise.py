@@ -1,7 +1,11 @@
 """Curves divided by the epoch's scale and the source's median, with true relative errors."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
+import numba
 import numpy as np
 
 from dsaflow.config.sections import Variability
@@ -39,23 +43,21 @@ def normalise(curves: LightCurves, options: Variability) -> Normalised:
     """
     candidate = curves.compact & curves.isolated & (curves.median_snr > options.reference_min_snr)
     field = split_fields(curves.ra_deg, options.scale_field_deg)
-    offset_deg = np.zeros((len(field), 2))
-    parts = []
-    for k in range(int(field.max(initial=0)) + 1):
+
+    def fit(k: int) -> EpochScale:
         own = field == k
-        offset_deg[own] = local_offsets(curves.ra_deg[own], curves.dec_deg[own])
-        parts.append(
-            fit_epoch_scale(
-                curves.flux_jy[own],
-                curves.flux_err_jy[own],
-                candidate[own],
-                nan_median(curves.scale_err[own].T),
-                options.min_references,
-                options.reference_max_excess,
-                offset_deg=offset_deg[own],
-                max_order=options.scale_max_order,
-            )
+        return fit_epoch_scale(
+            curves.flux_jy[own],
+            curves.flux_err_jy[own],
+            candidate[own],
+            nan_median(curves.scale_err[own].T),
+            options.min_references,
+            options.reference_max_excess,
+            offset_deg=local_offsets(curves.ra_deg[own], curves.dec_deg[own]),
+            max_order=options.scale_max_order,
         )
+
+    parts = _each_field(fit, field)
     return _apply(curves.flux_jy, curves.flux_err_jy, join_fields(parts, field), field, parts)
 
 
@@ -68,35 +70,54 @@ def normalise_bands(
     references at an epoch, the whole band's scale stands in. The scales at each source's position
     are in the normalised fluxes and not kept by themselves, which would be as large again.
     """
-    wholes = whole.scale.parts or [whole.scale]
     field = whole.scale.field if whole.scale.parts else np.zeros(len(curves.source_id), int)
     result = []
     for flux, error in zip(curves.band_flux_jy, curves.band_flux_err_jy, strict=True):
         snr = nan_median(flux) / nan_median(error)
         candidate = whole.scale.is_reference & (snr > 0.5 * options.reference_min_snr)
-        parts = []
-        for k, of_whole in enumerate(wholes):
-            own = field == k
-            part = fit_epoch_scale(
-                flux[own],
-                error[own],
-                candidate[own],
-                of_whole.scale_err,
-                options.min_references,
-                options.reference_max_excess,
-                offset_deg=local_offsets(curves.ra_deg[own], curves.dec_deg[own]),
-                order=of_whole.order,
-            )
-            for name in ("source_scale", "source_scale_err"):
-                stand_in = getattr(whole.scale, name)[own]
-                setattr(part, name, np.where(part.measured, getattr(part, name), stand_in))
-            part.excess = np.where(part.measured, part.excess, of_whole.excess)
-            parts.append(part)
+        fit = partial(_fit_band, curves, whole, options, flux, error, candidate, field)
+        parts = _each_field(fit, field)
         normal = _apply(flux, error, join_fields(parts, field), field, parts)
         nothing = np.zeros((0, len(curves.epoch)))
         normal.scale.source_scale = normal.scale.source_scale_err = nothing
         result.append(normal)
     return result
+
+
+def _each_field(fit: Callable[[int], EpochScale], field: np.ndarray) -> list[EpochScale]:
+    """Fit the fields, as many at a time as there are threads."""
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        return list(pool.map(fit, range(int(field.max(initial=0)) + 1)))
+
+
+def _fit_band(
+    curves: LightCurves,
+    whole: Normalised,
+    options: Variability,
+    flux: np.ndarray,
+    error: np.ndarray,
+    candidate: np.ndarray,
+    field: np.ndarray,
+    k: int,
+) -> EpochScale:
+    """Scale of one field in one sub-band, the whole band's where it is not measured."""
+    own = field == k
+    of_whole = whole.scale.parts[k] if whole.scale.parts else whole.scale
+    part = fit_epoch_scale(
+        flux[own],
+        error[own],
+        candidate[own],
+        of_whole.scale_err,
+        options.min_references,
+        options.reference_max_excess,
+        offset_deg=local_offsets(curves.ra_deg[own], curves.dec_deg[own]),
+        order=of_whole.order,
+    )
+    for name in ("source_scale", "source_scale_err"):
+        stand_in = getattr(whole.scale, name)[own]
+        setattr(part, name, np.where(part.measured, getattr(part, name), stand_in))
+    part.excess = np.where(part.measured, part.excess, of_whole.excess)
+    return part
 
 
 def _apply(

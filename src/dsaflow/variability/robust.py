@@ -1,6 +1,7 @@
 """Robust statistics shared by the flux scale and the event search."""
 
 import numpy as np
+from numba import njit
 
 # Tukey's biweight at 95 % efficiency, and what a standard normal gives with it: the mean weight
 # E[h], the mean slope E[psi'], and the asymptotic variance E[psi^2] / E[psi']^2 of the location
@@ -75,7 +76,7 @@ def score_excess(
     mask: np.ndarray,
     dead_zone_sigma: float = 0.0,
     shared: int = 1,
-    iterations: int = 10,
+    iterations: int = 20,
 ) -> np.ndarray:
     """Variance to add to `variance` by maximum likelihood, winsorised at 3 sigma.
 
@@ -99,24 +100,45 @@ def score_excess(
     ndarray, shape (...)
         >= 0; 0 where fewer than three residuals count.
     """
-    variance = np.where(mask, variance, 1.0)
-    excess = np.zeros(square.shape[:-1])
-    count = mask.sum(axis=-1)
-    known = count >= 3
-    largest = np.full(square.shape[:-1], np.inf)[..., None]
-    rank = min(shared, int(np.median(count)) // 3) if known.any() else 1
+    square, variance = np.atleast_2d(square), np.atleast_2d(variance)
+    weight = np.where(np.atleast_2d(mask), 1 / variance, 0.0)
+    count = (weight > 0).sum(axis=-1)
+    largest = np.full(len(weight), np.inf)
+    rank = min(shared, int(np.median(count)) // 3) if len(count) else 1
     if rank > 1:
-        information = np.where(mask, 1 / variance, 0.0)
-        largest = np.partition(information, -rank, axis=-1)[..., -rank, None]
-    for step in range(iterations):
-        inverse = np.where(mask, 1 / (variance + excess[..., None]), 0.0)
-        weight = np.minimum(inverse, largest)
-        surplus = np.minimum(square * inverse, _WINSOR**2) / _WINSOR_MEAN - 1
-        score = (surplus * weight).sum(axis=-1)
-        if step == 0:
-            error = np.sqrt(2 * np.square(weight).sum(axis=-1))
-            known = known & (score > dead_zone_sigma * error)
-        slope = (weight * inverse).sum(axis=-1)
-        change = score / np.where(slope > 0, slope, 1.0)
-        excess = np.where(known, np.maximum(excess + change, 0.0), 0.0)
+        largest = np.partition(weight, -rank, axis=-1)[:, -rank]
+    variance = np.where(weight > 0, variance, 0.0)
+    excess = score_kernel(
+        np.ascontiguousarray(square), variance, largest, dead_zone_sigma, iterations
+    )
+    return excess.reshape(mask.shape[:-1])
+
+
+@njit(cache=True, nogil=True)
+def score_kernel(square, variance, largest, dead_zone_sigma, iterations):
+    """Rows of `score_excess`; `variance` is 0 where nothing counts, `largest` caps the weights."""
+    n_row, n = square.shape
+    excess = np.zeros(n_row)
+    for k in range(n_row):
+        value = 0.0
+        for step in range(iterations):
+            score = slope = spread = 0.0
+            count = 0
+            for j in range(n):
+                if variance[k, j] <= 0:
+                    continue
+                count += 1
+                inverse = 1 / (variance[k, j] + value)
+                weight = min(inverse, largest[k])
+                z2 = min(square[k, j] * inverse, _WINSOR * _WINSOR)
+                score += (z2 / _WINSOR_MEAN - 1) * weight
+                slope += weight * inverse
+                spread += weight * weight
+            if count < 3 or (step == 0 and score <= dead_zone_sigma * np.sqrt(2 * spread)):
+                break
+            before = value
+            value = max(value + score / slope, 0.0)
+            if abs(value - before) <= 1e-4 * value:
+                break
+        excess[k] = value
     return excess

@@ -164,7 +164,7 @@ def fit_epoch_scale(
     max_order : int
         Highest degree of the spatial polynomial that is tried.
     order : ndarray of int, shape (n_epoch,), optional
-        Degrees to use instead of the cross-validated ones.
+        Degrees to use instead of the cross-validated ones; every candidate is a reference then.
 
     Notes
     -----
@@ -186,7 +186,7 @@ def fit_epoch_scale(
         basis, max_order = basis[:, :1], 0
 
     data = _References(np.where(good, flux, 1.0), np.where(good, flux_err, 1.0), good, basis)
-    for _ in range(3):
+    for _ in range(3 if order is None else 0):  # with a given order the references are given too
         index = np.flatnonzero(reference)
         fit = data.of(index).fit(np.full(n_epoch, max_order), iterations // 2)
         unstable = np.sqrt(fit.source_excess) > max_excess

@@ -101,45 +101,50 @@ def fit_two_way(
     products = outer(basis)
     source_excess, epoch_excess = np.zeros(len(flux)), np.zeros(n_epoch)
     inverse: np.ndarray = np.zeros((n_epoch, n_term, n_term))
+    model = level[:, None] * np.exp(basis @ theta.T)
+    relative = np.where(good, flux / model, 1.0)
+    variance = np.where(good, np.square(flux_err / model), 1.0)
     for step in range(iterations):
-        residual, variance = _residual(flux, flux_err, good, level, basis, theta)
         if step == 0:
-            epoch_excess = _spread(residual, good)
+            epoch_excess = _spread(relative - 1, good)
         total = variance + source_excess[:, None] + epoch_excess + epoch_variance
-        z = residual / np.sqrt(total)
+        z = (relative - 1) / np.sqrt(total)
         trust = huber(z) if step < _HUBER_STEPS else biweight(z)
         weight = np.where(good, trust / total, 0.0)
         normal = np.einsum("se,sj->ej", weight, products).reshape(pair.shape)
         ridge = np.eye(n_term) * (1e-12 * np.trace(normal, axis1=1, axis2=2) + 1e-9)[:, None, None]
         inverse = np.linalg.inv(np.where(pair, normal + ridge, 0.0) + filler)
         inverse[~pair] = 0.0
-        right = np.einsum("se,sj->ej", weight * residual, basis)
-        change = np.einsum("ejk,ek->ej", inverse, right)
+        right = np.einsum("se,sj->ej", weight * (relative - 1), basis)
         seen = weight.sum(axis=0) > 0
-        theta = theta + np.where(seen[:, None], np.clip(change, -0.5, 0.5), 0.0)
+        change = np.einsum("ejk,ek->ej", inverse, right)
+        change = np.where(seen[:, None], np.clip(change, -0.5, 0.5), 0.0)
+        mean = np.zeros(n_term)
         if seen.any():
-            mean = np.where(gauge, theta[seen].mean(axis=0), 0.0)
-            theta = np.where(seen[:, None], theta - mean, 0.0)
-            level = level * np.exp(basis @ mean)
-        residual, variance = _residual(flux, flux_err, good, level, basis, theta)
+            mean = np.where(gauge, (theta + change)[seen].mean(axis=0), 0.0)
+        theta = np.where(seen[:, None], theta + change - mean, 0.0)
+        level = level * np.exp(basis @ mean)
+        factor = np.exp(basis @ -change.T)  # the mean went into the levels: the model has not moved
         norm = weight.sum(axis=1)
-        shift = (weight * residual).sum(axis=1) / np.where(norm > 0, norm, np.inf)
-        level = level * (1 + np.clip(shift, -0.5, 0.5))
+        shift = (weight * (relative * factor - 1)).sum(axis=1) / np.where(norm > 0, norm, np.inf)
+        shift = np.clip(shift, -0.5, 0.5)
+        level = level * (1 + shift)
+        factor /= 1 + shift[:, None]
+        relative = np.where(good, relative * factor, 1.0)
+        variance = np.where(good, variance * np.square(factor), 1.0)
         if step < _EXCESS_STEPS:
-            residual, variance = _residual(flux, flux_err, good, level, basis, theta)
             lost = weight * np.einsum("sj,ej->se", products, flat(inverse))
-            lost = lost + weight / np.where(norm > 0, norm, np.inf)[:, None]
-            square = np.square(residual) / np.maximum(1 - lost, 0.05)
+            lost += weight / np.where(norm > 0, norm, np.inf)[:, None]
+            square = np.square(relative - 1) / np.maximum(1 - lost, 0.05)
             known = variance + epoch_variance
             source_excess = score_excess(square, known + epoch_excess, good, _DEAD_ZONE_SIGMA)
             epoch_excess = _epoch_excess(square, known + source_excess[:, None], good, epoch_excess)
-        if (
-            step > _HUBER_STEPS
-            and max(np.abs(change).max(initial=0), np.abs(shift).max(initial=0)) < _TOLERANCE
-        ):
+        moved = max(np.abs(change).max(initial=0), np.abs(shift).max(initial=0))
+        if step > _HUBER_STEPS and moved < _TOLERANCE:
             break
-    residual, variance = _residual(flux, flux_err, good, level, basis, theta)
-    return TwoWayFit(theta, inverse, level, weight, residual, variance, source_excess, epoch_excess)
+    return TwoWayFit(
+        theta, inverse, level, weight, relative - 1, variance, source_excess, epoch_excess
+    )
 
 
 def _epoch_excess(
@@ -180,19 +185,3 @@ def _spread(residual: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Squared robust scatter of each epoch: wide weights until the field's shape is known."""
     size = nan_median(np.where(good, np.abs(residual), np.nan).T)
     return np.square(1.4826 * np.nan_to_num(size))
-
-
-def _residual(
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    good: np.ndarray,
-    level: np.ndarray,
-    basis: np.ndarray,
-    theta: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flux over model minus 1, and its variance by the flux errors (1 where not measured)."""
-    model = level[:, None] * np.exp(basis @ theta.T)
-    return (
-        np.where(good, flux / model - 1, 0.0),
-        np.where(good, np.square(flux_err / model), 1.0),
-    )
