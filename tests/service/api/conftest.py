@@ -324,8 +324,14 @@ def write_photometry(site: Site, group_ids: list[str]) -> list[str]:
 
 def write_variability(site: Site, photometry: list[str]) -> None:
     site.config.variability.permutations = 1
-    keys = ("light_curves", "epoch_scale", "metrics", "ese_candidates", "ese_candidates_ecsv",
-            "ese_candidates_votable")
+    keys = (
+        "light_curves",
+        "epoch_scale",
+        "metrics",
+        "ese_candidates",
+        "ese_candidates_ecsv",
+        "ese_candidates_votable",
+    )
     outputs = {k: product(k, str(site.results), strip=STRIP) for k in keys}
     outputs["plots"] = product("candidate_plots", str(site.results), strip=STRIP)
     verdict = variability.run(photometry, outputs, site.config)
