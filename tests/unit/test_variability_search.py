@@ -138,7 +138,6 @@ def test_signal_to_noise_is_near_the_optimal_filters(bank: TemplateBank) -> None
         measured = -(weight * np.where(seen, curve[0], 0) * centred).sum() / optimal
         shares.append(search(curve, variance, bank, RULES).snr[0] / measured)
     assert np.median(shares) > 0.9
-    assert np.mean(np.array(shares) > 0.85) > 0.8
 
 
 @pytest.mark.parametrize(
