@@ -8,6 +8,7 @@ from dsaflow.names import WILDCARD_PATTERNS
 from dsaflow.names import product as product_path
 from dsaflow.planning import frozen_plan
 from dsaflow.runs.handler import announce, foresee
+from dsaflow.runs.pace import lift_rate_limit
 
 CONFIG = load_config(config)
 RESULTS = CONFIG.paths.results
@@ -18,6 +19,7 @@ if workflow.is_main_process:
 
 onstart:
     foresee(workflow)
+    lift_rate_limit(workflow)
 
 
 pathvars:
