@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
-from dsaflow.imaging.bright import HALF_WIDTH, Points, finish_known, lonely, place_bright, point
+from dsaflow.imaging.bright import (
+    HALF_WIDTH,
+    Points,
+    _bilinear,
+    finish_known,
+    lonely,
+    place_bright,
+    point,
+)
 from dsaflow.imaging.known import KnownSources
 
 SIZE = 128
@@ -129,3 +138,12 @@ def test_nothing_is_left_of_catalogue_sources_below_the_threshold(seed):
     assert np.abs(after[:2]).max() < 0.03 * np.abs(before[:2]).max()
     assert np.abs(before[:2]).max() > 0.5 * rms
     assert model[round(y[2]), round(x[2])] == pytest.approx(0, abs=0.01 * rms)
+
+
+def test_between_pixels_as_scipy_has_it():
+    rng = np.random.default_rng(0)
+    plane = rng.standard_normal((30, 30)).astype(np.float32)
+    row, column = rng.uniform(0, 29, (2, 20, 20))
+    expected = map_coordinates(plane.astype(float), [row, column], order=1)
+    assert np.abs(_bilinear(plane, row, column) - expected).max() < 1e-12
+    assert (_bilinear(plane, row + 40, column) == 0).all()

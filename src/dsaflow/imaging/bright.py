@@ -8,9 +8,9 @@ visibilities and after restoring.
 
 from collections.abc import Callable
 
+import ducc0
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from dsaflow.imaging.known import KnownSources
 from dsaflow.imaging.restore import clipped_rms
@@ -177,9 +177,18 @@ def convolve(model: NDArray, psf: NDArray) -> NDArray:
     """Dirty image of a model: linear convolution with the PSF, whose peak is at size // 2."""
     size = psf.shape[0]
     whole = 2 * size, 2 * size
-    product = np.fft.rfft2(model, whole) * np.fft.rfft2(psf, whole)
+    spectra = [ducc0.fft.r2c(_padded(plane, whole)) for plane in (model, psf)]
+    spectra[0] *= spectra[1]
+    product = ducc0.fft.c2r(spectra[0], lastsize=whole[1], forward=False, inorm=2)
     middle = slice(size // 2, size // 2 + size)
-    return np.fft.irfft2(product, whole)[middle, middle].astype(psf.dtype)
+    return product[middle, middle]
+
+
+def _padded(plane: NDArray, whole: tuple[int, int]) -> NDArray:
+    """An image in the corner of a larger one of zeros, single precision."""
+    padded = np.zeros(whole, np.float32)
+    padded[: plane.shape[0], : plane.shape[1]] = plane
+    return padded
 
 
 def finish_known(
@@ -221,9 +230,21 @@ def finish_known(
     if not x.size:
         return
     points = Points(x, y)
-    places = np.stack([y[:, None] - y, x[:, None] - x]) + size // 2
     # as `Points.response`, bilinear: right to a few per cent of a sidelobe, for all pairs at once
-    shared = map_coordinates(psf.astype(float), places, order=1)
+    shared = _bilinear(psf, y[:, None] - y + size // 2, x[:, None] - x + size // 2)
     np.fill_diagonal(shared, 1.0)
     points.draw(model, np.linalg.solve(shared, points.measure(residual)))
     regrid()
+
+
+def _bilinear(plane: NDArray, row: NDArray, column: NDArray) -> NDArray:
+    """Plane between its pixels, float64 of the shape of `row`; 0 beyond its edge."""
+    padded = np.pad(plane.astype(float), 1)
+    low, left = np.floor(row).astype(int), np.floor(column).astype(int)
+    down, right = row - low, column - left
+    size = plane.shape[0]
+    inside = (low >= -1) & (low < size) & (left >= -1) & (left < size)
+    low, left = np.where(inside, low, 0) + 1, np.where(inside, left, 0) + 1
+    upper = padded[low, left] * (1 - right) + padded[low, left + 1] * right
+    lower = padded[low + 1, left] * (1 - right) + padded[low + 1, left + 1] * right
+    return np.where(inside, upper * (1 - down) + lower * down, 0.0)
