@@ -23,9 +23,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.complete ## the environment in .venv (the other targets do it by themselves)
+setup: .venv/.compiled ## the environment in .venv (the other targets do it by themselves)
 
-demo: .venv/.complete ## simulate nights of a strip with one ESE in it and find it
+demo: .venv/.compiled ## simulate nights of a strip with one ESE in it and find it
 	$(BIN)/dsaflow demo
 
 test: lint ## style, types and the fast tests (under 15 min on 2 cores)
@@ -94,4 +94,9 @@ distclean: clean ## and the environment
 	@if [ -x $(BIN)/pip ]; then install="$(BIN)/python -m pip install"; \
 	else install="$(BIN)/uv pip install --python $(BIN)/python"; fi; \
 	$$install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/.compiled: .venv/.complete $(wildcard src/dsaflow/variability/*.py)
+	@echo "Compiling the search for events (a minute; once)"
+	@$(BIN)/python -m dsaflow.variability.compiled
 	@touch $@
