@@ -1,11 +1,13 @@
 """Light curves and the event search on simulated surveys whose truth is known."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import pytest
 
 from dsaflow.config.sections import Variability
+from dsaflow.variability import templates
 from dsaflow.variability.candidates import SearchResult, find_candidates
 from dsaflow.variability.curves import LightCurves, build
 from dsaflow.variability.normalise import Normalised, normalise, normalise_bands
@@ -15,6 +17,26 @@ OPTIONS = Variability(permutations=2)
 # Permutations can only raise the threshold above the analytic one: without them the false alarms
 # counted here are an upper bound.
 QUICK = Variability(permutations=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_made_once():
+    """The bank's shapes come from the configuration alone: hundreds of surveys here share them.
+
+    Making them anew, and their tolerances, is more work than searching a survey of 100 sources.
+    """
+    make, tolerances = templates.event_shapes, templates.tolerances
+    made = cache(lambda strengths, size, impacts, loss: make(strengths, size, impacts, loss))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            templates,
+            "event_shapes",
+            lambda strengths, size, impacts, loss: made(
+                tuple(strengths), size, tuple(impacts), loss
+            ),
+        )
+        patch.setattr(templates, "tolerances", cache(tolerances))
+        yield
 
 
 @dataclass
@@ -86,17 +108,18 @@ def lens_event(mjd: np.ndarray, mid: float, width: float, strength: float) -> np
     """Gain of a Gaussian lens in four sub-bands, by direct root finding on a fine ray grid.
 
     Shares no code with the package: the observer's plane is filled from a dense set of rays and
-    smoothed by a source of a tenth of the lens.
+    smoothed by a source of a tenth of the lens. Forty rays to the source's width: the sum of so
+    smooth a function is exact to rounding.
     """
     gains = []
+    size = 0.15
     for freq in FREQ_HZ:
         alpha = strength * (FREQ_HZ.mean() / freq) ** 2
-        rays = np.linspace(-12, 12, 240_001)
+        rays = np.linspace(-12, 12, 6001)
         where = rays * (1 + alpha * np.exp(-(rays**2)))
         offset = (mjd - mid) / width
-        size = 0.15
-        kernel = np.exp(-0.5 * ((where[None, ::4] - offset[:, None]) / size) ** 2)
-        gains.append(kernel.sum(axis=1) * (rays[4] - rays[0]) / (size * np.sqrt(2 * np.pi)))
+        kernel = np.exp(-0.5 * ((where - offset[:, None]) / size) ** 2)
+        gains.append(kernel.sum(axis=1) * (rays[1] - rays[0]) / (size * np.sqrt(2 * np.pi)))
     return np.array(gains)
 
 
