@@ -127,17 +127,18 @@ def hour_angle_declination(
 
     Notes
     -----
-    ERFA ``atco13``: precession, nutation, annual and diurnal aberration, polar motion, UT1.
+    ERFA's ``atco13``: precession, nutation, annual and diurnal aberration, polar motion, UT1. Its first
+    part (``apco13``) knows no position and takes nearly all of its time: it is done once a time, and
+    not once for each pair of time and position.
     """
-    time_mjd, ra, dec = np.broadcast_arrays(
-        np.asarray(time_mjd, float), np.radians(ra_deg), np.radians(dec_deg)
-    )
-    shape = time_mjd.shape
-    dut1, xp, yp = (v.reshape(shape) for v in earth_orientation(time_mjd.ravel()))
-    observed = erfa.atco13(
-        ra, dec, 0.0, 0.0, 0.0, 0.0, *_two_part_jd(time_mjd), dut1,
+    time_mjd = np.asarray(time_mjd, float)
+    dut1, xp, yp = (v.reshape(time_mjd.shape) for v in earth_orientation(time_mjd.ravel()))
+    astrometry, _ = erfa.apco13(
+        *_two_part_jd(time_mjd), dut1,
         site.longitude_rad, site.latitude_rad, site.height_m, xp, yp, 0.0, 0.0, 0.0, 0.5,
     )  # fmt: skip
+    place = erfa.atciq(np.radians(ra_deg), np.radians(dec_deg), 0.0, 0.0, 0.0, 0.0, astrometry)
+    observed = erfa.atioq(*place, astrometry)
     return observed[2], observed[3]
 
 
