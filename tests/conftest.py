@@ -17,10 +17,21 @@ _EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+# The files that take longer than half a minute, of the fast and of the slow tests, longest first.
+LONGEST = (
+    "test_demo", "test_chain", "test_truth_table", "test_faults", "test_wsclean_noise",
+    "test_create_mosaic", "test_operate", "test_variability_survey", "test_beam_end_to_end",
+    "test_api_night", "test_chromaticity", "test_imaging_truth", "test_launcher_crash",
+    "test_handler", "test_mutations", "test_far_sources", "test_watch", "test_api_schema",
+    "test_characterise", "test_epoch_scale", "test_recovery", "test_launcher",
+    "test_cli_operate", "test_wsclean", "test_calibration_chain", "test_api_runs",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest, so that the last process does not work alone."""
-    first = {"test_chain.py": 0, "test_demo.py": 0, "test_faults.py": 1}
-    items.sort(key=lambda item: first.get(item.path.name, 2))
+    rank = {f"{name}.py": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,11 @@ from dsaflow.runs.states import FINISHED
 
 pytestmark = pytest.mark.slow
 
+# seconds a tile: the command is what is tested
+NIGHT = {
+    "simulate": {"stations": 24, "max_sources": 60, "n_epochs": 1, "full_array_tiles": []},
+    "image": {"size": 560, "pixel_arcsec": 34.0, "beam_terms": 1, "channel_blocks": 2},
+}
 OPTIONS = ("--calibrator", "3C138", "--profile", "profiles/demo", "--poll-interval", "1")
 
 
@@ -64,7 +69,7 @@ class Night:
 
 @pytest.fixture(scope="module")
 def night(make_workspace):
-    workspace = make_workspace({"simulate": {"n_epochs": 1, "full_array_tiles": []}})
+    workspace = make_workspace(NIGHT)
     workspace.snakemake("simulation")
     night = Night(workspace)
     yield night
