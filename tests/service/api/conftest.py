@@ -322,7 +322,23 @@ def write_photometry(site: Site, group_ids: list[str]) -> list[str]:
     return paths
 
 
+# The products that `write_variability` made for the first site, by their paths.
+_variability: dict[Path, bytes] = {}
+
+
 def write_variability(site: Site, photometry: list[str]) -> None:
+    """Products of variability: made once a session, since the tables of every site are the same."""
+    place = Path(product("variability_verdict", str(site.results), strip=STRIP)).parent
+    if not _variability:
+        _make_variability(site, photometry)
+        files = [path for path in place.rglob("*") if path.is_file()]
+        _variability.update({path.relative_to(place): path.read_bytes() for path in files})
+    for path, content in _variability.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(content)
+
+
+def _make_variability(site: Site, photometry: list[str]) -> None:
     site.config.variability.permutations = 1
     keys = (
         "light_curves",

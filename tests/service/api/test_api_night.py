@@ -35,12 +35,16 @@ def nights(make_workspace):
     """Two simulated nights of three tiles, and nothing made of them."""
     workspace = make_workspace(
         {
-            "simulate": {"n_epochs": 2, "full_array_tiles": []},
+            # seconds a tile: the service is what is tested
+            "simulate": {
+                "stations": 24, "max_sources": 60, "n_epochs": 2, "full_array_tiles": [],
+            },
+            "image": {"size": 560, "pixel_arcsec": 34.0, "beam_terms": 1, "channel_blocks": 2},
             "clean": {"high_water": 1.0},
             "alerts": {"dry_run": True},
             "runs": {"interrupt_s": 5.0, "terminate_s": 3.0},
         }
-    )
+    )  # fmt: skip
     workspace.snakemake("simulation")
     return workspace
 
