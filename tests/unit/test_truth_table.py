@@ -10,6 +10,7 @@ from dsaflow.catalog import Catalog
 from dsaflow.config import load_config
 from dsaflow.photometry.sources import Mosaic, plain_local
 from dsaflow.projection import grid_of
+from dsaflow.validation.draws import drawn_pulls, pull_errors
 from dsaflow.validation.residual import residual_statistics
 from dsaflow.validation.table import (
     _false_lines,
@@ -69,6 +70,33 @@ def test_perfect_photometry_holds_every_bound():
 )  # fmt: skip
 def test_each_fault_breaks_its_line(fault, line):
     assert not all(holds(draw(**fault))[line])
+
+
+def test_errors_of_independent_pulls_are_those_of_gaussian_draws():
+    """1 / sqrt(n) of a mean, 1.36 / sqrt(2 n) of a width; 300 draws know them to 4 %, tolerance 4 times that."""
+    rows = draw(n=2000)
+    (mean_err, width_err), *_ = pull_errors(rows)
+    count = np.count_nonzero((rows["true_snr"] >= 5) & (rows["true_snr"] < 10))
+    assert mean_err == pytest.approx(1 / np.sqrt(count), rel=0.17)
+    assert width_err == pytest.approx(1.36 / np.sqrt(2 * count), rel=0.17)
+
+
+def test_sources_of_one_tile_share_its_scale_error():
+    """80 sources above 100 sigma in four tiles that are off by 5 %: their mean is known to 1 / sqrt(4) only."""
+    tile = np.repeat(np.arange(5), [400, 20, 20, 20, 20])
+    snr = np.where(tile == 0, 50.0, 1000.0)
+    rows = pd.DataFrame(
+        {"true_jy": 0.004 * snr, "flux_err_jy": 0.004, "true_snr": snr, "night": 0, "seed": 1,
+         "scale_err": np.where(tile == 0, 0.0, 0.05 + 1e-4 * tile)}
+    )  # fmt: skip
+    mean_err, _ = pull_errors(rows)[3]
+    # of 300 draws, and a tenth more: these sources take part in the median that is divided out
+    assert mean_err == pytest.approx(0.5, rel=0.25)
+    # the other 400: that median less their mean, sqrt(0.57 / 400), and moved by half of 20 sqrt(4) sources over
+    # their density at its peak, 400 / sqrt(2 pi)
+    expected = np.hypot(np.sqrt(0.57 / 400), 20 / (400 / np.sqrt(2 * np.pi)))
+    assert pull_errors(rows)[2][0] == pytest.approx(expected, rel=0.2)
+    assert drawn_pulls(rows).std() == pytest.approx(1, abs=0.1)
 
 
 def test_the_table_says_what_is_not_met():

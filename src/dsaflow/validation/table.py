@@ -14,6 +14,7 @@ from dsaflow.config import Config
 from dsaflow.fileio import write_json
 from dsaflow.photometry.sources import read_mosaic
 from dsaflow.validation.chain import Steps, run_nights, simulate, tile_noise_ratios
+from dsaflow.validation.draws import pull_errors
 from dsaflow.validation.ladder import Rung, rung_config
 from dsaflow.validation.residual import residual_statistics, true_sources
 from dsaflow.validation.score import join_truth, measure_places, robust_width, score
@@ -120,10 +121,9 @@ def _flux_lines(rows: "pd.DataFrame") -> list[Line]:
 
 def _pull_lines(rows: "pd.DataFrame") -> list[Line]:
     lines = []
-    for found in score(rows)["bins"]:
+    for found, errors in zip(score(rows)["bins"], pull_errors(rows), strict=True):
         high = f"-{found['high']:g}" if np.isfinite(found["high"]) else " and more"
-        mean, mean_err = found["pull_mean"], found["pull_mean_err"]
-        width, width_err = found["pull_width"], found["pull_width_err"]
+        mean, width, (mean_err, width_err) = found["pull_mean"], found["pull_width"], errors
         # beyond chance: a bin of 100 sources knows its width to 0.1
         good = (
             abs(mean) <= 0.1 + 2 * mean_err and 0.9 - 2 * width_err <= width <= 1.1 + 2 * width_err
