@@ -1,7 +1,7 @@
 """Three skies with every effect on, from raw files to photometry, beside the bounds of the truth table.
 
-Every line is asked for. By luck alone one or another fails on 7 of 100 sets of three skies, as counted on the 286 sets
-of the campaign's thirteen: position's offset 2.4, pulls of 10 to 30 sigma 1.7, flux ratio 1.4, pulls above 100 sigma 1.0.
+Every line is asked for. By luck alone one or another fails on 7 of 100 sets of three skies, as counted on the 286
+sets of the campaign's thirteen: offsets 2.4, pulls of 10 to 30 sigma 1.7, flux ratio 1.4, pulls above 100 sigma 1.0.
 """
 
 from pathlib import Path
