@@ -94,7 +94,8 @@ def test_labels_are_wrong_no_oftener_than_the_ratio_says(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lens", "gaussian", "achromatic lens shape"])
 def test_many_labels_over_signal_to_noise(kind: str) -> None:
-    check(kind, (10, 20, 30, 50, 100, 200), 30)
+    """120 events: less than 0.81 wrong labels are expected, and 5 allowed."""
+    check(kind, (10, 20, 30, 50, 100, 200), 20)
 
 
 def test_a_bad_sub_band_at_one_epoch_is_no_colour() -> None:

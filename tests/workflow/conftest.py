@@ -32,7 +32,8 @@ class Workspace:
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         return [
             sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", "test.yaml",
-            "--scheduler", "greedy", "--rerun-incomplete", "--keep-going", *arguments,
+            "--scheduler", "greedy", "--scheduler-subsample", "8", "--rerun-incomplete",
+            "--keep-going", *arguments,
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
