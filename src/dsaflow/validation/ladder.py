@@ -209,8 +209,10 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         low.set_xticks(rungs, [row["name"] for row in results], rotation=30, ha="right")
         # what is wide is wide by factors
         middle.set_yscale("log")
-        middle.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        middle.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7, 8.5)))
         middle.yaxis.set_major_formatter(ScalarFormatter())
         middle.yaxis.set_minor_locator(NullLocator())
         for ax, bounds in ((top, (0.985, 1.015)), (middle, (0.9, 1.1)), (low, (1.0, 1.3))):
             ax.axhspan(*bounds, color=GREY, alpha=0.15, lw=0)
+        bottom, height = middle.get_ylim()
+        middle.set_ylim(bottom, height * (height / bottom) ** 0.25)  # the legend's room
