@@ -57,9 +57,9 @@ def test_every_operation_keeps_to_the_openapi(schemathesis, known):
 
 @pytest.mark.slow
 def test_the_edges_of_every_parameter(schemathesis, known):
-    schemathesis("--phases", "coverage,fuzzing", "--max-examples", "15", config=known)
+    schemathesis("--phases", "coverage,fuzzing", "--max-examples", "8", config=known)
 
 
 @pytest.mark.slow
 def test_names_of_things_that_may_not_exist(schemathesis):
-    schemathesis("--phases", "coverage,fuzzing", "--max-examples", "15")
+    schemathesis("--phases", "coverage,fuzzing", "--max-examples", "8")
