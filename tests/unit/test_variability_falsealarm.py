@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dsaflow.variability.falsealarm import (
+    CHANCE,
     DEEPEST,
     EVENT_RATE,
     FalseAlarms,
@@ -41,8 +42,8 @@ def test_the_largest_estimate_counts() -> None:
     assert one[0] > two[0]
     assert one[1] < two[1]
     assert not both.agree
-    gauss = FalseAlarms(20.0, 18.0, n_trials=1e6)
-    assert gauss.expected(np.array(18.0)) == pytest.approx(1e6 * 9.8659e-10, rel=1e-3)
+    prior = FalseAlarms(20.0, 18.0, n_source=100)
+    assert prior.expected(np.array(7.0)) == pytest.approx(100 * CHANCE * 9.1188e-4, rel=1e-3)
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
@@ -73,17 +74,20 @@ def test_false_discoveries_are_as_many_as_the_q_value_says() -> None:
 
 def test_probability_of_being_real_is_the_ratio_of_densities() -> None:
     ratio, depth_err = np.array([12.0, 20.0, 40.0]), np.full(3, 0.02)
-    real = EVENT_RATE * 0.4 * 0.02 / (DEEPEST * np.sqrt(2 * ratio))
+    snr = np.array([6.0, 8.0, 12.0])
+    real = EVENT_RATE * 0.4 * 0.02 / (DEEPEST * snr)
     noise = 5.0 * np.exp(-(ratio - 8) / 2) / 2 / 100
     expected = real / (real + noise)
-    assert alarms().probability_real(ratio, depth_err) == pytest.approx(expected, rel=0.03)
+    assert alarms().probability_real(ratio, snr, depth_err) == pytest.approx(expected, rel=0.03)
     assert expected[0] < 0.05
     assert expected[2] > 0.999
 
 
-def test_the_analytic_threshold_is_that_of_a_gaussian() -> None:
-    # one-sided 5 sigma has 2.8665e-7
-    assert analytic_threshold(1000.0, 2.8665e-4) == pytest.approx(12.5, abs=1e-3)
+def test_the_analytic_threshold_allows_what_was_asked_for() -> None:
+    threshold = analytic_threshold(100, 0.01)
+    assert threshold == pytest.approx(np.log(100 * CHANCE / 0.01))
+    allowed = FalseAlarms(threshold, threshold, n_source=100).expected(np.array(threshold))
+    assert allowed == pytest.approx(0.01)
 
 
 def test_blocks_stay_whole_and_nothing_is_lost() -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from dsaflow.simulate.variation import damped_walk, lens_factor
+from dsaflow.variability.evidence import evidence, noise_prior
 from dsaflow.variability.noise import (
     TAU_DAYS,
     decay_table,
@@ -77,6 +79,37 @@ def test_filters_equal_dense_generalised_least_squares(red: float) -> None:
         assert known == pytest.approx(dip @ middle @ dip, rel=1e-9)
 
 
+def test_evidence_is_the_average_over_the_noise() -> None:
+    rng = np.random.default_rng(11)
+    mjd = np.sort(rng.uniform(0, 100, 40))
+    mask = rng.random(40) < 0.9
+    variance = rng.uniform(0.5, 1.5, 40) * 4e-4
+    time = np.linspace(-1, 1, 40)
+    y = 0.05 * rng.standard_normal(40)
+    dip = np.exp(-np.square((mjd - 50) / 10))
+    precision, typical = 3.0, 4e-4
+    prior = noise_prior(100.0, 0.1, 0.05, 0.2)
+    assert np.exp(prior[:, 3]).sum() == pytest.approx(1.0)
+    assert TAU_DAYS[int(prior[:, 0].max())] <= 30
+    out = np.empty(2)
+    columns = np.stack([y, np.ones(40), time, dip])
+    evidence(columns, variance, mask, decay_table(mjd), typical, precision, prior, out)
+    expected = np.empty((2, len(prior)))
+    good = np.flatnonzero(mask)
+    base = np.stack([np.ones(40), time])[:, good]
+    for m, (tau, red, white, weight) in enumerate(prior):
+        noise = dense(mjd, variance, red, white * typical, TAU_DAYS[int(tau)])
+        inverse = np.linalg.inv(noise[np.ix_(good, good)])
+        known = base @ inverse @ base.T + np.diag([0.0, precision])
+        middle = inverse - inverse @ base.T @ np.linalg.solve(known, base @ inverse)
+        log_det = -np.linalg.slogdet(inverse)[1] + np.linalg.slogdet(known)[1]
+        value = weight - 0.5 * (log_det + y[good] @ middle @ y[good])
+        projection = dip[good] @ middle @ y[good]
+        gain = projection**2 / (dip[good] @ middle @ dip[good]) if projection < 0 else 0.0
+        expected[:, m] = value, value + 0.5 * gain
+    assert out == pytest.approx(logsumexp(expected, axis=1), abs=1e-8)
+
+
 def observed(
     shape: np.ndarray, snr: float, rng: np.random.Generator, missing: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +174,10 @@ def test_signal_to_noise_is_near_the_optimal_filters(bank: TemplateBank) -> None
 
 
 @pytest.mark.parametrize(
-    "kind", ["flare", "one_bad_epoch", "two_bad_epochs", "step", "ramp", "gap"]
-)
+    "kind",
+    ["flare", "one_bad_epoch", "two_bad_epochs", "three_bad_epochs", "step", "ramp", "gap", "fall",
+     "rise"],
+)  # fmt: skip
 def test_what_is_no_dip_is_no_event(kind: str, bank: TemplateBank) -> None:
     rng = np.random.default_rng(5)
     shapes = np.ones((40, 120))
@@ -154,10 +189,20 @@ def test_what_is_no_dip_is_no_event(kind: str, bank: TemplateBank) -> None:
             shape[k] = 0.3
         elif kind == "two_bad_epochs":
             shape[k : k + 2] = 0.4
+        elif kind == "three_bad_epochs":
+            shape[k : k + 5 : 2] = rng.uniform(0.2, 1.8, 3)
+        elif kind == "fall":
+            length = int(rng.integers(8, 25))
+            shape[k - length : k] = np.linspace(1, rng.uniform(0.5, 0.9), length + 1)[1:]
+        elif kind == "rise":
+            length = int(rng.integers(8, 25))
+            shape[k : k + length] = np.linspace(rng.uniform(0.5, 0.9), 1, length + 1)[:-1]
         elif kind == "step":
             shape[k:] = 0.7
         else:
             shape[k:] = np.linspace(1, 0.6, 120 - k)
+        if kind in ("fall", "rise"):
+            shape[slice(k, k + 7) if kind == "fall" else slice(k - 7, k)] = np.nan
     curve, variance = observed(shapes, 50.0, rng)
     if kind == "gap":
         for row, shape in zip(curve, shapes, strict=True):
@@ -166,7 +211,7 @@ def test_what_is_no_dip_is_no_event(kind: str, bank: TemplateBank) -> None:
             row[k + 45 :] += 1 - shape[k + 45 :]
     events = search(curve, variance, bank, RULES)
     alarms = np.where(events.veto == 0, events.log_likelihood_ratio, 0.0)
-    assert (alarms < 15).all(), np.sort(alarms)[-3:]
+    assert (alarms < 6).all(), np.sort(alarms)[-3:]
 
 
 def test_an_event_without_recovery_has_a_class_of_its_own(bank: TemplateBank) -> None:
@@ -181,6 +226,24 @@ def test_an_event_without_recovery_has_a_class_of_its_own(bank: TemplateBank) ->
     assert CLASSES[one(rise, bank).cls[0]] == "no_onset"
 
 
+def test_a_decline_into_a_gap_is_told_apart_from_a_dip_with_an_edge_in_it(
+    bank: TemplateBank,
+) -> None:
+    fall, box = np.ones(120), np.ones(120)
+    fall[50:70] = np.linspace(1, 0.7, 20)
+    box[40:70] = 0.7
+    for shape in (fall, box):
+        shape[70:77] = np.nan
+    assert CLASSES[one(fall, bank).cls[0]] == "no_recovery"
+    assert CLASSES[one(box, bank).cls[0]] == "event"
+
+
+def test_a_strong_lens_whose_rises_outweigh_its_dip_is_an_event(bank: TemplateBank) -> None:
+    events = one(lens_shape(60058.7, 25.0, strength=8.0), bank)
+    assert CLASSES[events.cls[0]] == "event"
+    assert events.mid_mjd[0] == pytest.approx(60058.7, abs=1.5)
+
+
 def test_scintillation_is_noise(bank: TemplateBank) -> None:
     """A walk of 5 % has dips of many sigma for white noise, and none against its own model."""
     rng = np.random.default_rng(6)
@@ -189,8 +252,9 @@ def test_scintillation_is_noise(bank: TemplateBank) -> None:
     events = search(curve, variance, bank, RULES)
     alarms = np.where(events.veto == 0, events.log_likelihood_ratio, 0.0)
     assert np.mean(events.excess > 0) > 0.9
-    assert (alarms < 25).all()
-    assert np.mean(alarms > 15) < 0.05
+    # fewer than one in 300 is above 4 in the seasons of docs/ese.md: 5 of 180 have a chance of 4e-4
+    assert (alarms < 9).all()
+    assert np.sum(alarms > 4) < 5
 
 
 def test_a_deep_event_is_found_on_a_scintillator(bank: TemplateBank) -> None:

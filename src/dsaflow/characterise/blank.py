@@ -7,11 +7,13 @@ import numpy as np
 from dsaflow.characterise.detector import normalised, sigma_dev
 from dsaflow.characterise.tasks import detector_for, generator, season_epochs
 from dsaflow.config.sections import Variability
-from dsaflow.simulate.seasons import KINDS, SeasonPlan, observe
+from dsaflow.simulate.seasons import KINDS, SeasonPlan, observe, own_kinds
 
 TARGET_KINDS = tuple(kind for kind in KINDS if kind != "bad_night")
 # One strip in this many has a bad night, so that every kind gets the same number of seasons.
 _BAD_NIGHT_EVERY = len(KINDS)
+# S/N an epoch of the faintest targets of equal shares.
+_FAINTEST_SNR = 5.5
 
 
 @dataclass
@@ -23,7 +25,8 @@ class BlankSeasons:
     kind : ndarray of int
         Index into `simulate.seasons.KINDS`.
     own : ndarray of bool
-        One of the strip's own sources (kinds in natural shares); else a target (equal shares).
+        One of a strip's own sources or a target drawn like them (kinds in natural shares); else a
+        target of the equal shares.
     strip : ndarray of int
         Which strip, for what sources of one strip have in common.
     announced, ratio, sigma_dev : ndarray
@@ -52,24 +55,39 @@ class BlankSeasons:
 
 @dataclass(frozen=True)
 class BlankTask:
-    """One strip without events: its number, and how many targets of mixed kinds it has."""
+    """One strip without events.
+
+    Attributes
+    ----------
+    plan : SeasonPlan
+    options : Variability
+    seed, number : int
+    n_target : int
+        Sources beside the strip's own.
+    natural : bool
+        Whether their kinds have the shares of the strip's own; else all kinds the same share.
+    """
 
     plan: SeasonPlan
     options: Variability
     seed: int
     number: int
     n_target: int
+    natural: bool = False
 
 
 def blank_strip(task: BlankTask) -> BlankSeasons:
     """Simulate, normalise and search one strip without events."""
-    rng = generator(task.seed, "blank", task.number)
+    rng = generator(task.seed, "natural" if task.natural else "blank", task.number)
     bad_night = task.number % _BAD_NIGHT_EVERY == 0
-    if bad_night:
+    if task.natural:
+        kind = own_kinds(task.n_target, rng)
+    elif bad_night:
         kind = np.full(task.n_target, "quiet", dtype="U20")
     else:
         kind = np.resize(np.array(TARGET_KINDS, dtype="U20"), task.n_target)
-    snr = np.exp(rng.uniform(np.log(5.5), np.log(200.0), task.n_target))
+    faintest = task.plan.reference_snr[0] if task.natural else _FAINTEST_SNR
+    snr = np.exp(rng.uniform(np.log(faintest), np.log(200.0), task.n_target))
     mjd = season_epochs(task.plan, task.seed, task.number)
     strip = observe(task.plan, mjd, kind, snr, rng, bad_night=bad_night)
     normal = normalised(strip, task.options)
@@ -79,7 +97,7 @@ def blank_strip(task: BlankTask) -> BlankSeasons:
     days = np.isfinite(normal.flux).sum(axis=1) * np.median(np.diff(mjd))
     return BlankSeasons(
         kind=np.array([KINDS.index(k) for k in strip.kind], np.int8),
-        own=strip.reference,
+        own=strip.reference | task.natural,
         strip=np.full(len(strip.kind), task.number, np.int32),
         announced=found.announced.astype(np.float32),
         ratio=found.ratio.astype(np.float32),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dsaflow.characterise.summary import ASKED_OPTIMAL, ASKED_RATE
+from dsaflow.characterise.summary import ASKED_OPTIMAL, ASKED_RATE, NATURAL
 from dsaflow.characterise.tables import read_columns
 from dsaflow.fileio import read_json
 from dsaflow.report.style import GREY, RED, figure, note
@@ -40,7 +40,7 @@ def draw_false_alarms(curve: Table, threshold: float, path: Path) -> None:
         names = list(dict.fromkeys(curve["sample"]))
         for name, colour in zip(names, _colours(len(names)), strict=True):
             own = (curve["sample"] == name) & (curve["false_alarms"] > 0)
-            bold = name in ("all", "strip, natural shares")
+            bold = name in ("all", NATURAL)
             axes.step(
                 curve["ln_lr"][own],
                 curve["per_source_year"][own],

@@ -38,7 +38,9 @@ class Size:
     Attributes
     ----------
     seasons : int
-        Event-free seasons of a source, at least.
+        Event-free seasons of a source with all kinds in equal shares, at least.
+    natural : int
+        The same with the kinds' natural shares, beside those.
     per_target, per_cell : int
         Events in each cell with a bound, and in each cell of the grid (0: no grid).
     longest_days : int
@@ -48,6 +50,7 @@ class Size:
     """
 
     seasons: int = 12000
+    natural: int = 0
     per_target: int = 200
     per_cell: int = 0
     longest_days: int = 1095
@@ -68,8 +71,8 @@ def characterise(
     ----------
     threshold : float, optional
         ln LR above which an event is announced; default: the lowest at which the upper limit of
-        every kind's false-alarm rate is as low as is asked for, or, where the seasons are too few
-        for that, the largest ln LR in them.
+        the false-alarm rate is as low as is asked for with the kinds in natural shares, or, where
+        the seasons are too few for that, the largest ln LR in those.
     observed : Path, optional
         ``light_curves.parquet`` of real epochs, into whose curves events are injected too.
 
@@ -82,11 +85,11 @@ def characterise(
     started = time.monotonic()
     blank = event_free(options, size, seed)
     lowest = summary.choose_threshold(blank)
-    limited = threshold is None and not np.isfinite(lowest["every"])
+    limited = threshold is None and not np.isfinite(lowest[summary.NATURAL])
     if threshold is None:
-        threshold = lowest["every"]
+        threshold = lowest[summary.NATURAL]
         if limited:
-            threshold = float(blank.announced.max(initial=0.0))
+            threshold = float(blank.announced[blank.own].max(initial=0.0))
     alarms = summary.false_alarm_rows(blank, threshold)
     write_rows(folder / "false_alarms", alarms)
     write_rows(folder / "false_alarm_curve", summary.curve_rows(blank))
@@ -131,8 +134,9 @@ def event_free(options: Variability, size: Size, seed: int) -> BlankSeasons:
     plan = SeasonPlan()
     per_strip = plan.n_reference + _BLANK_TARGETS
     tasks = (
-        BlankTask(plan, options, seed, number, _BLANK_TARGETS)
-        for number in range(-(-size.seasons // per_strip))
+        BlankTask(plan, options, seed, number, _BLANK_TARGETS, natural)
+        for seasons, natural in ((size.seasons, False), (size.natural, True))
+        for number in range(-(-seasons // per_strip))
     )
     return BlankSeasons.join(list(_watched("event-free", blank_strip, tasks, size.workers)))
 

@@ -18,6 +18,7 @@ from dsaflow.simulate.seasons import KINDS
 ASKED_RATE = 1e-4
 SIGMA_DEV_TRIGGER = 5.0
 ASKED_OPTIMAL = 0.85
+NATURAL = "strip, natural shares"
 LEVELS = np.arange(4.0, 400.0, 0.1)
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ def samples(blank: BlankSeasons) -> dict[str, np.ndarray]:
     """Groups of event-free seasons by name: each kind, the strips' own sources, all."""
     groups = {kind: blank.kind == k for k, kind in enumerate(KINDS)}
     groups = {kind: mask for kind, mask in groups.items() if mask.any()}
-    groups["strip, natural shares"] = blank.own
+    groups[NATURAL] = blank.own
     groups["all"] = np.ones(len(blank), bool)
     return groups
 
@@ -169,7 +170,7 @@ def bounds(alarms: list[Row], efficiencies: list[Row], threshold: float) -> list
     def add(what: str, bound: str, measured: str, met: bool) -> None:
         rows.append({"what": what, "bound": bound, "measured": measured, "met": bool(met)})
 
-    for name in ("all", "strip, natural shares", *(k for k in KINDS if k in by_name)):
+    for name in ("all", NATURAL, *(k for k in KINDS if k in by_name)):
         row = by_name[name]
         add(
             f"false alarms per source-year, {name}",
@@ -178,7 +179,7 @@ def bounds(alarms: list[Row], efficiencies: list[Row], threshold: float) -> list
             f"{row['per_source_year']:.1e} (< {row['upper_limit']:.1e})",
             row["upper_limit"] <= ASKED_RATE,
         )
-    own = by_name["strip, natural shares"]
+    own = by_name[NATURAL]
     add(
         "false alarms a year, 100 compact sources of a strip",
         "<= 0.01",

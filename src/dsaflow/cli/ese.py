@@ -22,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="The search for extreme scattering 
 def characterise(
     out: Annotated[Path, typer.Option(help="folder for tables and figures")] = Path("ese"),
     seasons: Annotated[int, typer.Option(min=1, help="event-free seasons, at least")] = 12000,
+    natural: Annotated[
+        int, typer.Option(min=0, help="event-free seasons with the kinds in natural shares")
+    ] = 12000,
     events: Annotated[int, typer.Option(min=1, help="in each cell that has a bound")] = 200,
     grid: Annotated[int, typer.Option(min=0, help="events in each cell of the grid")] = 0,
     longest_days: Annotated[
@@ -42,12 +45,12 @@ def characterise(
     """Measure detection efficiency and false alarms of the search on simulated seasons.
 
     Ends with exit code 1 where a bound is not met; with few seasons that of the false alarms cannot
-    be (1.2 million are needed).
+    be (a million of natural shares are needed).
     """
     from dsaflow.characterise.run import Size, characterise
 
     options = load_setup(configfile, profile).config.variability
-    size = Size(seasons, events, grid, longest_days, workers)
+    size = Size(seasons, natural, events, grid, longest_days, workers)
     result = characterise(out, options, size, seed, threshold, observed)
     if as_json:
         print_json(result)

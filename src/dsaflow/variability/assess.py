@@ -22,9 +22,10 @@ from dsaflow.variability.detail import (
     WORST,
     describe,
 )
+from dsaflow.variability.evidence import evidence, occam
 from dsaflow.variability.noise import best_models, polish
 from dsaflow.variability.packs import Source
-from dsaflow.variability.rivals import best_rival, rival_values
+from dsaflow.variability.rivals import RISE, best_rival, rival_values
 from dsaflow.variability.screen import (
     count_seen,
     edge_gain,
@@ -147,32 +148,50 @@ def settle_event(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def settle_rival(source, sampling, bank, models, rows, out):  # pragma: no cover
-    """Best rival with the noise of either hypothesis, then with its own; its log posterior.
+    """Best rival with the noise of either hypothesis, then with its own; its evidence.
 
     A rival has no slope of its own: a slope and a ramp make a dip.
     """
     n = source.base.shape[1]
     flat = np.zeros(n)
     source.base[2] = 0.0
-    found = np.empty(4)
+    found = np.empty(5)
     best = -np.inf
+    chosen = np.zeros((1, n))
     for h in range(len(models)):
         whiten_source(source, sampling, flat, models[h], rows)
-        best_rival(rows, source.seen, sampling.mjd, bank.margin, found)
+        best_rival(rows, source.seen, sampling.mjd, sampling.step, bank.margin, found)
         if found[0] <= 0:
             continue
         other = np.zeros((1, n))
-        rival_values(int(found[1]), int(found[2]), sampling.mjd, other[0])
-        other *= -found[3]
+        rival_values(int(found[1]), int(found[2]), int(found[3]), sampling.mjd, other[0])
+        other *= -found[4]
         value = np.full(1, -np.inf)
         its = models[h : h + 1].copy()
         polish_source(source, sampling, other, value, its)
         if value[0] > best:
             best = value[0]
-            out[RIVAL_KIND], out[RIVAL_EPOCH], out[RIVAL_SIGN] = found[1], found[2], found[3]
+            chosen[0] = other[0]
+            epoch = found[3] if found[1] == RISE else found[2]
+            out[RIVAL_KIND], out[RIVAL_EPOCH], out[RIVAL_SIGN] = found[1], epoch, found[4]
             out[TAU], out[RED], out[WHITE] = its[0]
+    each = np.full(2, -np.inf)
+    if best > -np.inf:
+        average_noise(source, sampling, chosen, each)
     source.base[2] = sampling.time
-    return best
+    return each[1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def average_noise(source, sampling, dip, each):  # pragma: no cover
+    """`evidence.evidence` without an event and with one."""
+    columns = np.empty((3 + len(dip), source.base.shape[1]))
+    columns[:3] = source.base
+    columns[3:] = dip
+    evidence(
+        columns, source.variance, source.mask, sampling.decay, source.typical,
+        sampling.slope_precision, sampling.models, each,
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -227,14 +246,16 @@ def assess_source(y, variance, mask, sampling, bank, out):  # pragma: no cover
             source, sampling, bank, template, best[1:], model[1:], event, dip, rows
         )  # fmt: skip
     known = 2 if template >= 0 else 1
+    each = np.zeros(2)
+    average_noise(source, sampling, dip, each)
     rival = settle_rival(source, sampling, bank, model[:known], rows, out)
-    out[RIVAL] = max(rival - best[0], 0.0)
+    out[RIVAL] = max(rival - each[0], 0.0)
     if template < 0:
         return
-    out[RATIO] = best[1] - best[0]
     out[TEMPLATE], out[SHAPE], out[MID], out[DURATION] = template, event[0], event[1], event[2]
     out[TAU], out[RED], out[WHITE] = model[1]
     describe(source, sampling, bank, dip[0], rows, out)
+    out[RATIO] = each[1] - each[0] + occam(rows, source.seen, out[RED] > 0, bank)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

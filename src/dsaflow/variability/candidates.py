@@ -117,7 +117,9 @@ def _add_chances(result: SearchResult, survey: Survey) -> None:
         "false_alarms_per_survey_high": high,
         "false_alarms_per_source_year": alarms.per_source_year(ratios),
         "q_value": q_values[index],
-        "probability_real": alarms.probability_real(ratios, events.depth_err[index]),
+        "probability_real": alarms.probability_real(
+            ratios, events.snr[index], events.depth_err[index]
+        ),
     }
     efficiencies = EfficiencyTable.read(options.efficiency_table)
     for k, candidate in enumerate(result.candidates):

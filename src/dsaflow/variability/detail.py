@@ -33,8 +33,10 @@ from dsaflow.variability.tune import template_bounds
     SIDE,
     SCREENED,
     GAP,
-) = range(25)
-N_COLUMN = 25
+    INSIDE,
+    REST,
+) = range(27)
+N_COLUMN = 27
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -118,6 +120,7 @@ def describe(source, sampling, bank, dip, rows, out):  # pragma: no cover
     # Two missing epochs in a row are the normal case, however short the event.
     out[GAP] = gap / out[DURATION] if gap > 3.5 * sampling.step else 0.0
     whole = inside = halves0 = halves1 = largest = 0.0
+    rest = first = second = third = 0.0
     favouring = 0
     worst = -1
     low = low_weight = 0.0
@@ -131,6 +134,14 @@ def describe(source, sampling, bank, dip, rows, out):  # pragma: no cover
         whole += contribution
         if contribution > largest:
             largest, worst = contribution, i
+        if dip[i] > 0.25:
+            rest += contribution
+            if contribution > first:
+                first, second, third = contribution, first, second
+            elif contribution > second:
+                second, third = contribution, second
+            elif contribution > third:
+                third = contribution
         depressed = level + slope * time[i] - y[i]
         if bounds[0] <= i < bounds[2]:
             inside += contribution
@@ -148,6 +159,7 @@ def describe(source, sampling, bank, dip, rows, out):  # pragma: no cover
         elif bounds[5] <= i < bounds[6]:
             sides[1, 0] += depressed / total[i]
             sides[1, 1] += 1 / total[i]
+    out[INSIDE], out[REST] = inside, rest - first - second - third
     whole = max(whole, 1e-300)
     out[FAVOURING], out[LARGEST], out[WORST] = favouring, largest / whole, worst
     out[FROM_DIP] = inside / whole

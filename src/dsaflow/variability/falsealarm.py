@@ -14,6 +14,9 @@ from dsaflow.variability.templates import TemplateBank
 # equally likely.
 EVENT_RATE = 0.017
 DEEPEST = 0.5
+# Share of simulated event-free seasons with ln LR above x, times exp(x): an upper limit of what
+# docs/ese.md tells.
+CHANCE = 0.02
 # A null must have this many correlation times in a block, and this share of the longest template.
 _BLOCK_TIMES = 3
 _BLOCK_TEMPLATE = 0.5
@@ -29,17 +32,15 @@ _SHIFTS = 12
 
 @dataclass
 class FalseAlarms:
-    """Expected number of event-free sources above a log likelihood ratio, per survey.
+    """Expected number of event-free sources above a ln LR, per survey.
 
     Attributes
     ----------
     threshold : float
         Log likelihood ratio that a candidate must exceed: the largest of the estimates.
     analytic, permutation, flipped : float
-        Thresholds of Gaussian trials, of permuted epochs and of sign-flipped curves; NaN where an
-        estimate could not be made.
-    n_trials : float
-        Templates times sources.
+        Thresholds of simulated seasons (`CHANCE`), of permuted epochs and of sign-flipped
+        curves; NaN where an estimate could not be made.
     n_source, source_years : int, float
         Sources of the survey, and their observed time (0: not known).
     tails : list of Tail
@@ -62,7 +63,6 @@ class FalseAlarms:
     analytic: float
     permutation: float = math.nan
     flipped: float = math.nan
-    n_trials: float = 1.0
     n_source: int = 0
     source_years: float = 0.0
     tails: list[Tail] = field(default_factory=list, repr=False)
@@ -86,14 +86,12 @@ class FalseAlarms:
         """False alarms per survey above a log likelihood ratio, the largest of the estimates."""
         ratio = np.asarray(ratio, float)
         estimates = [tail.expected(ratio) for tail in self.tails]
-        return np.maximum.reduce([self.n_trials * _gaussian_tail(ratio), *estimates])
+        return np.maximum.reduce([self.n_source * _chance(ratio), *estimates])
 
     def interval(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """5th and 95th percentile of `expected`: how well the largest estimate is known."""
         ratio = np.asarray(ratio, float)
-        gauss = self.n_trials * _gaussian_tail(ratio)
-        low, high = gauss, gauss
-        best = gauss
+        best = low = high = self.n_source * _chance(ratio)
         for tail in self.tails:
             value = tail.expected(ratio)
             ends = tail.interval(ratio)
@@ -124,19 +122,24 @@ class FalseAlarms:
         return false_discovery_control(np.where(ratios > 0, p, 1.0), method="bh")
 
     def probability_real(
-        self, ratio: np.ndarray, depth_err: np.ndarray, event_rate: float = EVENT_RATE
+        self,
+        ratio: np.ndarray,
+        snr: np.ndarray,
+        depth_err: np.ndarray,
+        event_rate: float = EVENT_RATE,
     ) -> np.ndarray:
         """Probability that a candidate is an event and no false alarm, given the rates of both.
 
         f / (f + b): f is the density of real events in ln LR at the candidate, for `event_rate`
-        events per source-year with depths uniform up to 50 %; b that of false alarms. The S/N of an
-        event is its depth over `depth_err`, so that f = rate x years a source x depth_err /
-        (DEEPEST x sqrt(2 ln LR)). Real here means a dip that the source or its line of sight has
-        made: whether a lens did is for its colour to say.
+        events per source-year with depths uniform up to 50 %; b that of false alarms. ln LR grows as
+        half the square of the S/N, and the depth as S/N times `depth_err`, so that f = rate x years a
+        source x depth_err / (DEEPEST x snr). Real here means a dip that the source or its line of
+        sight has made: whether a lens did is for its colour to say.
 
         Parameters
         ----------
-        ratio, depth_err : ndarray, shape (n,)
+        ratio, snr, depth_err : ndarray, shape (n,)
+            `snr` of the matched filter.
         """
         ratio, depth_err = np.asarray(ratio, float), np.asarray(depth_err, float)
         step = 0.05
@@ -145,21 +148,22 @@ class FalseAlarms:
         slope = np.maximum((above - self.expected(ratio + step)) / step, above * 0.05)
         noise = slope / max(self.n_source, 1)
         years = self.source_years / max(self.n_source, 1)
-        real = event_rate * years * depth_err / (DEEPEST * np.sqrt(2 * np.maximum(ratio, 1e-9)))
+        real = event_rate * years * depth_err / (DEEPEST * np.maximum(snr, 1e-9))
         return real / (real + noise)
 
 
-def _gaussian_tail(ratio: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
+def _chance(ratio: np.ndarray) -> np.ndarray:
+    """Share of event-free sources above a ratio of evidences, if the priors describe their noise.
 
-    return ndtr(-np.sqrt(2 * np.maximum(ratio, 0)))
+    The mean of such a ratio over curves without an event is 1, so exp(-ratio) bounds the share
+    (Markov's inequality); simulated seasons stay below it by `CHANCE`.
+    """
+    return CHANCE * np.exp(-np.maximum(ratio, 0))
 
 
-def analytic_threshold(n_trials: float, false_alarms: float) -> float:
-    """Log likelihood ratio that one-sided Gaussian trials exceed `false_alarms` times."""
-    from scipy.special import ndtri
-
-    return 0.5 * float(ndtri(false_alarms / max(n_trials, 1.0)) ** 2)
+def analytic_threshold(n_source: int, false_alarms: float) -> float:
+    """Ln LR that `false_alarms` of the sources exceed by chance if the priors describe their noise."""
+    return max(math.log(CHANCE * max(n_source, 1) / false_alarms), 0.0)
 
 
 def calibrate_threshold(
@@ -198,10 +202,8 @@ def calibrate_threshold(
         For the observed time, epochs times the step between them; default: the bank's.
     """
     n_source, n_epoch = curve.shape
-    # Every template a trial of its own: neighbours are alike, so this errs on the safe side.
-    n_trials = float(max(n_source * len(bank), 1))
-    analytic = analytic_threshold(n_trials, false_alarms)
-    result = FalseAlarms(analytic, analytic, n_trials=n_trials, n_source=n_source)
+    analytic = analytic_threshold(n_source, false_alarms)
+    result = FalseAlarms(analytic, analytic, n_source=n_source)
     mjd = getattr(bank, "mjd", None) if mjd is None else mjd
     step = float(np.median(np.diff(mjd))) if mjd is not None and n_epoch > 1 else math.nan
     if math.isfinite(step):

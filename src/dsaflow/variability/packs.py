@@ -10,7 +10,8 @@ class Sampling(NamedTuple):
 
     `time` is -1 at the first epoch and 1 at the last; `decay` the correlation with the epoch
     before, shape (n_epoch, n_tau); `step` the typical cadence [d]; `slope_precision` the inverse
-    variance of the baseline's slope per unit of `time`; `prior` as in `noise.log_prior`.
+    variance of the baseline's slope per unit of `time`; `prior` as in `noise.log_prior`, `models` as
+    in `evidence.noise_prior`.
     """
 
     mjd: np.ndarray
@@ -19,6 +20,7 @@ class Sampling(NamedTuple):
     step: float
     slope_precision: float
     prior: np.ndarray
+    models: np.ndarray
 
 
 class Rack(NamedTuple):

@@ -10,9 +10,10 @@ import numpy as np
 from dsaflow.config.sections import Variability
 from dsaflow.variability import detail
 from dsaflow.variability.assess import assess_block, prepare
+from dsaflow.variability.evidence import noise_prior
 from dsaflow.variability.noise import TAU_DAYS, decay_table
 from dsaflow.variability.packs import Rack, Sampling
-from dsaflow.variability.rivals import FLARE
+from dsaflow.variability.rivals import FLARE, RISE
 from dsaflow.variability.templates import TemplateBank, cadence_days
 
 VETOES = ("", "few_epochs", "single_epoch", "not_a_dip", "no_recovery")
@@ -43,6 +44,15 @@ class SearchRules:
     max_gap : float
         Longest time without a measurement in the event and at its edges, in durations: what
         happened in a longer one is not known.
+    min_rest : float
+        Improvement in chi-squared that the dip must give without its three best epochs: two or three
+        bad epochs of one source come near one another by chance.
+    bad_epochs_odds : float
+        Ln LR from which it is enough that the other epochs do not speak against the event by as much:
+        three bad ones that look so like one are too rare.
+    min_from_dip, dip_alone : float
+        Share of the improvement that must come from inside the dip, unless that part is this large
+        by itself: a strong lens has rises at its edges that outweigh its dip.
     drift_per_year : float
         Standard deviation of the baseline's slope [1/yr].
     red_penalty, white_penalty : float
@@ -61,6 +71,10 @@ class SearchRules:
     min_side: float = 0.5
     min_balance: float = 0.1
     max_gap: float = 0.4
+    min_rest: float = 5.0
+    bad_epochs_odds: float = 15.0
+    min_from_dip: float = 0.3
+    dip_alone: float = 60.0
     drift_per_year: float = 0.1
     red_penalty: float = 3.0
     white_penalty: float = 1.0
@@ -166,10 +180,11 @@ def search(
 
     Notes
     -----
-    The statistic is ln L(event) - ln L(no event), each maximised over the baseline (a level and a
-    slope with a prior), the noise (white excess and a damped random walk, with a prior that most
-    sources are quiet) and, for the event, over amplitude, mid time, duration and shape. Where a
-    rival explains the curve better than noise alone, the event is held against the rival.
+    The statistic is the logarithm of a ratio of evidences, event over no event: likelihoods averaged
+    over the noise (white excess and a damped random walk, with a prior that most sources are quiet)
+    and, for the event, over depth, mid time, duration and shape (`evidence`); the baseline, a level
+    and a slope with a prior, is maximised. Where a rival explains the curve better than noise alone,
+    the event is held against the rival.
     """
     n_source = len(curve)
     if n_source == 0 or curve.shape[1] < 2:
@@ -189,7 +204,8 @@ def search(
         [rules.red_penalty, rules.white_penalty, np.log(rules.variable_rms), spread**-2]
     )
 
-    sampling = Sampling(mjd, time, decay_table(mjd, TAU_DAYS), step, slope_precision, prior)
+    models = noise_prior(2 * half_span, np.exp(-rules.red_penalty), rules.variable_rms, spread)
+    sampling = Sampling(mjd, time, decay_table(mjd, TAU_DAYS), step, slope_precision, prior, models)
     rack = Rack(
         bank.values, bank.first, bank.offset, bank.bounds, slot, int(slot.max(initial=0)) + 1,
         bank.shape_index, bank.mid_mjd, bank.duration_days, bank.table, bank.outer_phase,
@@ -258,9 +274,21 @@ def judge(found: np.ndarray, mjd: np.ndarray, rules: SearchRules) -> Events:
             ),
             (
                 "not_a_dip",
-                ~(found[:, detail.DEPTH] > 0) | (found[:, detail.FROM_DIP] < 0.3),
+                ~(found[:, detail.DEPTH] > 0)
+                | (
+                    (found[:, detail.FROM_DIP] < rules.min_from_dip)
+                    & (found[:, detail.INSIDE] < rules.dip_alone)
+                ),
             ),
-            ("few_epochs", found[:, detail.FAVOURING] < rules.min_epochs),
+            (
+                "few_epochs",
+                (found[:, detail.FAVOURING] < rules.min_epochs)
+                | (found[:, detail.REST] < -rules.min_rest)
+                | (
+                    (found[:, detail.REST] < rules.min_rest)
+                    & (found[:, detail.RATIO] < rules.bad_epochs_odds)
+                ),
+            ),
             ("single_epoch", found[:, detail.LARGEST] > rules.max_single),
         ):
             veto[some & broken] = VETOES.index(name)
@@ -272,8 +300,9 @@ def judge(found: np.ndarray, mjd: np.ndarray, rules: SearchRules) -> Events:
     events.veto = veto
     events.cls[some & (veto == 0) & (ratio > 0)] = CLASSES.index("event")
     lost = beaten & edge
-    events.cls[lost & (sign < 0)] = CLASSES.index("no_recovery")
-    events.cls[lost & (sign > 0)] = CLASSES.index("no_onset")
+    onset = (kind != RISE) & (sign < 0)
+    events.cls[lost & onset] = CLASSES.index("no_recovery")
+    events.cls[lost & ~onset] = CLASSES.index("no_onset")
     events.cls[(veto == VETOES.index("no_recovery")) & ~beaten] = CLASSES.index("no_recovery")
     events.edge_log_likelihood_ratio = np.where(edge, np.maximum(rival, 0.0), 0.0)
     epoch = np.clip(found[:, detail.RIVAL_EPOCH].astype(int), 0, len(mjd) - 1)
