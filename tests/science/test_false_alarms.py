@@ -35,7 +35,7 @@ def test_the_rate_holds_in_other_noise(kind: str) -> None:
         events = search(curve, variance, bank, rules)
         alarms = calibrate_threshold(curve, variance, bank, rules, events, 1.0, 1, 4, seed)
         # Where fewer than 50 of the 600 permuted curves show any event there is no tail to fit, and
-        # the threshold of Gaussian trials must hold by itself.
+        # the threshold of simulated seasons must hold by itself.
         assert len(alarms.tails) == 2 or kind == "student"
         assert alarms.source_years == pytest.approx(N_SOURCE * N_EPOCH * 0.99727 / 365.25)
         announced = np.where(events.veto == 0, events.log_likelihood_ratio, 0.0)

@@ -194,7 +194,7 @@ def calibrate_threshold(
         Candidates per survey allowed by chance.
     permutations : int
         As many as make 1e4 curves, at least 5, at most ten times this; 0: none, the threshold is
-        that of Gaussian trials.
+        that of simulated seasons.
     block_epochs : int
         Least length of a block; at least three correlation times and half of the longest template
         are taken, as far as the season has two such blocks.
@@ -262,12 +262,12 @@ class _Survey:
     seed: int
 
     def searched(self, sign: int, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Ln LR of what the search would announce with the epochs in another order."""
+        """Ln LR of what the search would announce with the epochs in another order; -inf: nothing."""
         curve = self.curve[rows]
         if sign < 0:
             curve = 2 * nan_median(curve)[:, None] - curve
         found = search(curve[:, order], self.variance[rows][:, order], self.bank, self.rules)
-        return np.where(found.veto == 0, found.log_likelihood_ratio, 0.0)
+        return found.raw_ratio
 
     def calibrate(self, method: str, sign: int, present: np.ndarray, least: float) -> _Calibrated:
         """Tail of the permuted curves; sources above the threshold that follows are left out.
@@ -279,7 +279,7 @@ class _Survey:
         least : float
             The threshold to begin with: what lies between it and the final one is put back.
         """
-        values = np.zeros((len(self.orders), len(present)))
+        values = np.full((len(self.orders), len(present)), -np.inf)
         used = np.zeros(len(present), bool)
         threshold, tail = least, None
         for _ in range(_ROUNDS):

@@ -107,7 +107,8 @@ class Events:
     `tau_days`, the rest white. `shape_index`, `mid_mjd` and `duration_days` are those of the event
     off the bank's grid. `snr` is the matched filter's S/N for this noise; `log_likelihood_ratio`
     is the event against the best noise model without one, or against the best rival (a step, a
-    decline, a flare) if that is better. `edge_log_likelihood_ratio` and `edge_mjd` tell of that
+    decline, a flare) if that is better; where that is negative it is 0, and `raw_ratio` alone tells
+    it (-inf: no event, or a vetoed one). `edge_log_likelihood_ratio` and `edge_mjd` tell of that
     rival.
     """
 
@@ -130,6 +131,7 @@ class Events:
     tau_days: np.ndarray
     edge_log_likelihood_ratio: np.ndarray
     edge_mjd: np.ndarray
+    raw_ratio: np.ndarray
 
     @classmethod
     def none(cls, n_source: int) -> "Events":
@@ -142,13 +144,14 @@ class Events:
             "worst_epoch": -1,
             "shape_index": -1,
         }
-        zero = {"log_likelihood_ratio", "excess", "largest_single", "snr", "red"}
-        zero |= {"edge_log_likelihood_ratio"}
+        zero = ("log_likelihood_ratio", "edge_log_likelihood_ratio")
+        zero += ("excess", "largest_single", "snr", "red")
+        value = dict.fromkeys(zero, 0.0) | {"raw_ratio": -np.inf}
         return cls(
             **{
                 f.name: np.full(n_source, whole[f.name])
                 if f.name in whole
-                else np.full(n_source, 0.0 if f.name in zero else np.nan)
+                else np.full(n_source, value.get(f.name, np.nan))
                 for f in fields(cls)
             }
         )
@@ -298,6 +301,7 @@ def judge(found: np.ndarray, mjd: np.ndarray, rules: SearchRules) -> Events:
     # An edge without its other side has a ratio of its own: against noise.
     events.log_likelihood_ratio = np.maximum(np.where(beaten & edge, rival, ratio), 0.0)
     events.veto = veto
+    events.raw_ratio = np.where(some & (veto == 0), ratio, -np.inf)
     events.cls[some & (veto == 0) & (ratio > 0)] = CLASSES.index("event")
     lost = beaten & edge
     onset = (kind != RISE) & (sign < 0)

@@ -82,15 +82,15 @@ def fit_tail(method: str, values: np.ndarray, n_survey: float, seed: int) -> Tai
     Parameters
     ----------
     values : ndarray, shape (n_permutation, n_quiet)
-        Largest ln LR of each curve; 0 where the search finds nothing.
+        Largest ln LR of each curve; -inf where the search finds nothing.
     n_survey : float
         Surveys that the curves amount to (permutations times the share of the sources used).
 
     Returns
     -------
     Tail or None
-        None where fewer than 50 curves reach above 0: the search's own floor is then above
-        anything that chance gives.
+        None where the search finds anything in fewer than 50 curves: its own floor is then above
+        what chance gives.
 
     Notes
     -----
@@ -98,8 +98,8 @@ def fit_tail(method: str, values: np.ndarray, n_survey: float, seed: int) -> Tai
     noise, so that they are not independent.
     """
     flat = np.sort(values.ravel())
-    positive = int((flat > 0).sum())
-    count = int(min(max(_LEAST, _SHARE * len(flat)), _MOST, positive - 1))
+    finite = int(np.isfinite(flat).sum())
+    count = int(min(max(_LEAST, _SHARE * len(flat)), _MOST, finite - 1))
     if count < _LEAST - 1:
         return None
     level = float(flat[-count - 1])
