@@ -144,7 +144,7 @@ class Events:
             "worst_epoch": -1,
             "shape_index": -1,
         }
-        zero = ("log_likelihood_ratio", "edge_log_likelihood_ratio")
+        zero: tuple[str, ...] = ("log_likelihood_ratio", "edge_log_likelihood_ratio")
         zero += ("excess", "largest_single", "snr", "red")
         value = dict.fromkeys(zero, 0.0) | {"raw_ratio": -np.inf}
         return cls(
