@@ -192,6 +192,8 @@ def search(
     n_source = len(curve)
     if n_source == 0 or curve.shape[1] < 2:
         return Events.none(n_source)
+    # in one memory layout: another would have every kernel compiled once more
+    curve, variance = np.ascontiguousarray(curve), np.ascontiguousarray(variance)
     mask = np.isfinite(curve) & np.isfinite(variance) & (variance > 0)
     mjd = bank.mjd
     half_span = 0.5 * (mjd[-1] - mjd[0])
